@@ -1,0 +1,57 @@
+# `make help` lists the targets. Everything runs in .venv, which is made when a lock changed.
+
+PYTHON ?= python3
+VENV := .venv
+# The environment's programs first: dvc starts the stages with plain `python`.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+$(VENV)/.locked: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: expected Python 3.11 to 3.13, found %d.%d: set PYTHON=/path/to/python" % sys.version_info[:2])'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.locked  ## make the environment only
+
+.PHONY: demo
+demo: $(VENV)/.locked  ## the whole pipeline on simulated scans, in .demo; no network, no account
+	@python tools/scratch.py .demo --params demo.yaml
+	@echo "Look at .demo/plots/*.png, .demo/metrics/test.json and the scans in .demo/data/raw"
+
+.PHONY: test
+test: $(VENV)/.locked  ## run the tests
+	@python -m pytest -q
+
+.PHONY: lint
+lint: $(VENV)/.locked  ## check style and format
+	@ruff check .
+	@ruff format --check .
+
+.PHONY: repro
+repro: $(VENV)/.locked  ## run what changed, on the data set that params.yaml names
+	@dvc repro
+
+.PHONY: quick
+quick: $(VENV)/.locked git  ## the same for fold 0 alone, as a DVC experiment
+	@dvc exp run --set-param 'train.folds=[0]'
+
+.PHONY: accept-data
+accept-data: $(VENV)/.locked  ## take the data set as it comes now and rewrite its manifest
+	@python stages/download.py --accept
+
+.PHONY: lock
+lock: $(VENV)/.locked  ## make the locks anew from requirements.in and requirements-dev.in
+	@for name in requirements requirements-dev; do \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+			--output-file $$name.txt $$name.in || exit; \
+	done
+
+.PHONY: git
+git:
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: DVC experiments need a git checkout, this folder is none: git clone the project" >&2; exit 1; }

@@ -1,0 +1,1 @@
+"""Brain-tumour classification on MRI whose score can be believed."""

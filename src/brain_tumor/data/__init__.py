@@ -1,0 +1,1 @@
+"""From a published archive to patient-grouped folds. Nothing here imports TensorFlow."""

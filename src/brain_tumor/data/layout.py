@@ -1,0 +1,58 @@
+"""An image-folder data set on disk: `[<folder>/]<class>/<file>`.
+
+Classes and folders are the names found; nothing here knows the names of a particular data set.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from brain_tumor.errors import PipelineError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True, order=True)
+class ImageFile:
+    """One image of a data set.
+
+    Attributes:
+        path: POSIX path relative to the root of the data set.
+        folder: what stands above the class folder ("Training", "Testing"); "" in a single pool.
+        label: name of the class folder.
+    """
+
+    path: str
+    folder: str
+    label: str
+
+
+def list_files(root: Path | str) -> list[str]:
+    """POSIX paths of all files below `root`, sorted; hidden files and `__MACOSX` are passed over."""
+    root = Path(root)
+    relative = (p.relative_to(root) for p in root.rglob("*") if p.is_file())
+    return sorted(p.as_posix() for p in relative if not any(part[0] == "." or part == "__MACOSX" for part in p.parts))
+
+
+def list_images(root: Path | str) -> list[ImageFile]:
+    """All images of the data set at `root`, sorted by path.
+
+    Raises:
+        PipelineError: no class folder, fewer than two classes, or a class folder without an image.
+    """
+    root = Path(root)
+    images = []
+    for path in map(PurePosixPath, list_files(root)):
+        if path.suffix.lower() in IMAGE_SUFFIXES and len(path.parts) >= 2:
+            images.append(ImageFile(str(path), "/".join(path.parts[:-2]), path.parts[-2]))
+    labels = sorted({image.label for image in images})
+    if len(labels) < 2:
+        raise PipelineError(
+            f"expected at least two class folders with images ([<folder>/]<class>/<file>), found "
+            f"{f'only {labels[0]!r}' if labels else 'none'} in {root}: add one folder per class"
+        )
+    filled = {str(PurePosixPath(image.path).parent) for image in images}
+    for folder in sorted(p for p in root.rglob("*") if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX"):
+        name = folder.relative_to(root).as_posix()
+        if name not in filled and not any(other.startswith(name + "/") for other in filled):
+            raise PipelineError(f"expected images in every class folder, found none in {name!r}: fill it or remove it")
+    return images

@@ -1,0 +1,1 @@
+"""From predicted probabilities to figures and pictures. Nothing here imports TensorFlow."""

@@ -1,0 +1,152 @@
+"""Figures for a report and for print: PNG files with the same bytes for the same numbers.
+
+Drawn through matplotlib's object interface under one fixed style, so that neither the user's matplotlibrc nor
+an earlier plot changes them. Colours are told apart by colour-blind readers, or a line style tells them apart.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from brain_tumor.files import replacing_file
+
+_STYLE = {
+    **seaborn.axes_style("whitegrid"),
+    "font.family": "DejaVu Sans",  # ships with matplotlib
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.edgecolor": "0.6",
+    "grid.color": "0.9",
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "text.parse_math": False,  # names of classes are shown as they are, "$" included
+}
+_DASHES = ("-", "--", "-.", ":")
+
+
+def confusion_png(path: Path | str, counts: pd.DataFrame, title: str) -> None:
+    """Draw a confusion matrix: counts, and the share of the row by text and by colour.
+
+    Args:
+        path: PNG file to write.
+        counts: images by actual class (index) and predicted class (columns), as `metrics.confusion_counts`
+            gives; every row has at least one image.
+        title: what the matrix is of.
+    """
+    totals = counts.sum(axis=1)
+    shares = counts.div(totals, axis=0)
+    text = [
+        [f"{count}\n{share:.1%}" for count, share in zip(*row, strict=True)]
+        for row in zip(counts.to_numpy(), shares.to_numpy(), strict=True)
+    ]
+    cell = np.clip(6 / len(counts.columns), 0.65, 1.4)  # inches
+    with _figure(path, cell * len(counts.columns) + 3, cell * len(counts) + 2) as figure:
+        axes = figure.subplots()
+        seaborn.heatmap(
+            shares,
+            vmin=0,
+            vmax=1,
+            cmap="Blues",
+            annot=text,
+            annot_kws={"size": max(9, 8 * cell)},
+            fmt="",
+            square=True,
+            linewidths=1,
+            linecolor="white",
+            cbar_kws={"label": "share of the actual class", "format": PercentFormatter(1)},
+            ax=axes,
+        )
+        upright = max(map(len, counts.columns)) * 0.08 > cell  # inches a character, about
+        axes.set_xticklabels(
+            counts.columns, rotation=40 if upright else 0, ha="right" if upright else "center", rotation_mode="anchor"
+        )
+        axes.set_yticklabels([f"{name}\nn = {total}" for name, total in totals.items()], rotation=0)
+        axes.set(title=title, xlabel="predicted class", ylabel="actual class")
+
+
+def roc_png(path: Path | str, curves: pd.DataFrame, areas: dict[str, float], title: str) -> None:
+    """Draw one-vs-rest ROC curves with their areas in the legend.
+
+    Args:
+        path: PNG file to write.
+        curves: `fpr` and a column of true-positive rates per class, as `metrics.roc_curves` gives.
+        areas: class -> area under its curve, as `metrics.roc_areas` gives.
+        title: what the curves are of.
+    """
+    with _figure(path, 7.5, 4.2) as figure:
+        axes = figure.subplots()
+        colors = seaborn.color_palette("colorblind", len(areas))
+        for i, (name, area) in enumerate(areas.items()):
+            # The grid starts at the height of the first vertical rise; the curve starts at the origin.
+            axes.plot(
+                [0, *curves["fpr"]],
+                [0, *curves[name]],
+                color=colors[i],
+                linestyle=_DASHES[i % len(_DASHES)],
+                label=f"{area:.3f}  {name}",
+            )
+        axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, label="0.500  chance")
+        axes.set(title=title, xlabel="false-positive rate", ylabel="true-positive rate", aspect="equal")
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        axes.legend(
+            title="area under the curve, class against the rest",
+            alignment="left",
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
+        )
+
+
+def training_png(path: Path | str, histories: dict[int, pd.DataFrame]) -> None:
+    """Draw loss and validation macro-F1 by epoch, a colour per fold, with the chosen epoch marked.
+
+    Args:
+        path: PNG file to write.
+        histories: fold -> a row per epoch with columns epoch, train_loss, validation_loss and
+            validation_macro_f1. The chosen epoch is the first one of best macro-F1.
+    """
+    colors = seaborn.color_palette("colorblind", len(histories))
+    with _figure(path, 10, 3.6) as figure:
+        loss, score = figure.subplots(1, 2)
+        key = []
+        for i, (fold, history) in enumerate(sorted(histories.items())):
+            epoch = history["epoch"]
+            dots = {"color": colors[i], "marker": ".", "markersize": 3}
+            loss.plot(epoch, history["train_loss"], linestyle=":", **dots)
+            loss.plot(epoch, history["validation_loss"], **dots)
+            score.plot(epoch, history["validation_macro_f1"], **dots)
+            best = history.loc[history["validation_macro_f1"].idxmax()]
+            chosen = {"color": colors[i], "marker": "o", "markersize": 7, "markeredgecolor": "black", "zorder": 3}
+            loss.plot(best["epoch"], best["validation_loss"], **chosen)
+            score.plot(best["epoch"], best["validation_macro_f1"], **chosen)
+            key.append(Line2D([], [], color=colors[i], label=f"fold {fold}"))
+        key += [
+            Line2D([], [], color="0.3", label="validation"),
+            Line2D([], [], color="0.3", linestyle=":", label="training"),
+            Line2D([], [], color="0.7", linestyle="", marker="o", markeredgecolor="black", label="chosen epoch"),
+        ]
+        loss.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
+        loss.set_ylim(0, 1.05 * loss.dataLim.ymax)
+        score.set(title="Validation macro-F1", xlabel="epoch", ylabel="macro-F1")
+        for axes in (loss, score):
+            axes.set_xlim(0.5, max(history["epoch"].max() for history in histories.values()) + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        figure.legend(handles=key, loc="outside right center")
+
+
+@contextmanager
+def _figure(path: Path | str, width: float, height: float) -> Iterator[Figure]:
+    """Yield an empty figure (inches); what the block draws takes the place of the PNG file at `path`."""
+    with matplotlib.style.context(["default", _STYLE]), replacing_file(path) as partial:
+        figure = Figure(figsize=(width, height), layout="compressed")
+        yield figure
+        # matplotlib writes its name and version into the file unless told not to.
+        figure.savefig(partial, format="png", dpi=200, bbox_inches="tight", metadata={"Software": None})

@@ -1,0 +1,141 @@
+"""From the bytes of an image file to the array that the network eats: the one preprocessing.
+
+Training and prediction call the same `prepare`. Only operations that give the same bits on every
+processor are used: integer arithmetic and OpenCV's decode, INTER_AREA and INTER_LINEAR resize.
+"""
+
+from dataclasses import asdict, dataclass
+
+import cv2
+import numpy as np
+
+# A row or column belongs to the head when at least this share of its pixels is foreground:
+# enough to pass over specks and annotations, little enough to keep the vertex of the skull.
+_MIN_FOREGROUND = 0.02
+# A pixel is foreground above this share of the bright level (99th percentile) of the image.
+_FOREGROUND_LEVEL = 0.12
+# More pixels than any scanner or scan-sharing site produces; a decoder would need gigabytes.
+_MAX_PIXELS = 100_000_000
+
+
+class UnreadableImage(ValueError):
+    """The bytes are no image that can be used; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes an array. Stored in the model file, so that prediction repeats it.
+
+    Attributes:
+        size: edge of the square output in pixels.
+        crop: cut the image to the bounding box of the head first.
+        clip: share of the pixels, in percent, that is saturated at either end when the intensities
+            are stretched to 0-255; 0 keeps the intensities as they are.
+    """
+
+    size: int = 128
+    crop: bool = True
+    clip: float = 0.5
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Attributes:
+    pixels: (size, size) uint8, head centred on black.
+    width, height: size of the image in the file, in pixels.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+
+
+def prepare(data: bytes, preprocessing: Preprocessing) -> Prepared:
+    """Decode, crop to the head, stretch the intensities, pad to a square and resize.
+
+    Args:
+        data: the content of an image file in any format that OpenCV reads; colour becomes grey.
+        preprocessing: the options.
+
+    Raises:
+        UnreadableImage: the bytes are empty, no image, truncated or of a senseless size.
+    """
+    grey = decode(data)
+    height, width = grey.shape
+    if preprocessing.crop:
+        left, top, right, bottom = head_box(grey)
+        grey = grey[top:bottom, left:right]
+    if preprocessing.clip > 0:
+        grey = stretch(grey, preprocessing.clip)
+    return Prepared(resize_square(grey, preprocessing.size), width, height)
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Decode an image file to (height, width) uint8 grey; 16-bit files are scaled by their range."""
+    if not data:
+        raise UnreadableImage("the file is empty")
+    try:
+        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise UnreadableImage(f"the decoder refused it: {error.err or 'unknown reason'}") from error
+    if grey is None:
+        raise UnreadableImage("not an image, truncated, or in a format that OpenCV does not read")
+    if min(grey.shape) < 2 or grey.size > _MAX_PIXELS:
+        raise UnreadableImage(f"expected 2 pixels or more a side and at most {_MAX_PIXELS:,}, got {grey.shape[::-1]}")
+    if grey.dtype == np.uint8:
+        return grey
+    if grey.dtype != np.uint16:
+        raise UnreadableImage(f"expected 8 or 16 bits a pixel, got {grey.dtype}")
+    low, high = int(grey.min()), int(grey.max())
+    return ((grey.astype(np.uint32) - low) * 255 // max(high - low, 1)).astype(np.uint8)
+
+
+def head_box(grey: np.ndarray) -> tuple[int, int, int, int]:
+    """Bounding box (left, top, right, bottom; right and bottom exclusive) of the head in pixels.
+
+    Args:
+        grey: (height, width) uint8, head bright on a dark background. Without a dark background, or
+            without anything bright, the box is the whole image.
+    """
+    height, width = grey.shape
+    bright = _percentile_level(_histogram(grey), 99.0)
+    foreground = grey > max(int(bright * _FOREGROUND_LEVEL), 1)
+    rows = np.flatnonzero(foreground.sum(axis=1) > _MIN_FOREGROUND * width)
+    columns = np.flatnonzero(foreground.sum(axis=0) > _MIN_FOREGROUND * height)
+    if len(rows) < 2 or len(columns) < 2:
+        return 0, 0, width, height
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def stretch(grey: np.ndarray, clip: float) -> np.ndarray:
+    """Stretch (h, w) uint8 so that the `clip` and 100 - `clip` percentiles become 0 and 255."""
+    histogram = _histogram(grey)
+    low, high = _percentile_level(histogram, clip), _percentile_level(histogram, 100 - clip)
+    if high <= low:
+        return grey
+    levels = np.clip((np.arange(256) - low) * 255 // (high - low), 0, 255).astype(np.uint8)
+    return levels[grey]
+
+
+def resize_square(grey: np.ndarray, size: int) -> np.ndarray:
+    """Centre (h, w) uint8 on a black square and resize it to (size, size), keeping the aspect ratio."""
+    height, width = grey.shape
+    edge = max(height, width)
+    top, left = (edge - height) // 2, (edge - width) // 2
+    square = cv2.copyMakeBorder(grey, top, edge - height - top, left, edge - width - left, cv2.BORDER_CONSTANT, value=0)
+    if edge == size:
+        return square
+    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if edge > size else cv2.INTER_LINEAR)
+
+
+def _histogram(grey: np.ndarray) -> np.ndarray:
+    return np.bincount(grey.ravel(), minlength=256)
+
+
+def _percentile_level(histogram: np.ndarray, percent: float) -> int:
+    """Lowest grey level at or below which `percent` of the pixels lie."""
+    cumulative = np.cumsum(histogram)
+    return int(np.searchsorted(cumulative, cumulative[-1] * percent / 100.0))

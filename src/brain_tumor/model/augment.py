@@ -1,0 +1,74 @@
+"""Random changes of training images that leave the class as it is."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Largest changes; each is drawn uniformly up to its limit. 0 switches one off.
+
+    Attributes:
+        flip: mirror left and right at random.
+        rotate: degrees to either side.
+        zoom: relative change of size, 0.1 for 0.9 to 1.1.
+        stretch: relative change of the aspect ratio.
+        shift: share of the edge, in either direction.
+        contrast: relative change of contrast.
+        brightness: share of the full scale, to either side.
+        gamma: exponent from 1 / (1 + gamma) to 1 + gamma.
+        noise: largest standard deviation of Gaussian noise, as a share of the full scale.
+        erase: largest edge of an erased rectangle, as a share of the edge of the image.
+    """
+
+    flip: bool = True
+    rotate: float = 15
+    zoom: float = 0.15
+    stretch: float = 0.1
+    shift: float = 0.06
+    contrast: float = 0.25
+    brightness: float = 0.1
+    gamma: float = 0.3
+    noise: float = 0.03
+    erase: float = 0.25
+
+
+def augment(image: np.ndarray, options: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """One random variant of an image.
+
+    Args:
+        image: (size, size) uint8.
+        options: limits of the changes.
+        rng: draws the same number of values whatever the options, so that switching one change off
+            leaves the others as they were.
+
+    Returns:
+        (size, size) uint8.
+    """
+    size = image.shape[0]
+    u = rng.uniform(-1, 1, 12)
+    scale_x = (1 + options.zoom * u[0]) * (1 + options.stretch * u[1])
+    scale_y = (1 + options.zoom * u[0]) / (1 + options.stretch * u[1])
+    if options.flip and u[2] < 0:
+        scale_x = -scale_x
+    angle = np.deg2rad(options.rotate * u[3])
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = rotation @ np.diag([scale_x, scale_y])
+    centre = (size - 1) / 2
+    offset = centre + options.shift * size * u[4:6] - linear @ [centre, centre]
+    image = cv2.warpAffine(
+        image, np.column_stack([linear, offset]), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    )
+    levels = np.linspace(0, 1, 256) ** ((1 + options.gamma * abs(u[6])) ** np.sign(u[6]))
+    levels = (levels - 0.5) * (1 + options.contrast * u[7]) + 0.5 + options.brightness * u[8]
+    image = (levels * 255).clip(0, 255).astype(np.uint8)[image]
+    if options.noise > 0:
+        deviation = options.noise * abs(u[9]) * 255
+        image = (image + rng.standard_normal(image.shape, np.float32) * deviation).clip(0, 255).astype(np.uint8)
+    if options.erase > 0 and u[10] < 0:
+        height, width = rng.integers(1, max(2, int(options.erase * size) + 1), 2)
+        top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
+        image[top : top + height, left : left + width] = int(127.5 * (1 + u[11]))
+    return image

@@ -1,0 +1,161 @@
+"""Typed, validated view of params.yaml. Read by the stages only; the library takes plain values."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from brain_tumor.errors import PipelineError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _unique(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError("each value at most once")
+    return values
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Data(_Section):
+    dataset: Annotated[str, Field(pattern=r"^(phantoms|folder:.+|[\w-]+/[\w-]+)$")]
+    retries: Annotated[int, Field(ge=0, le=20)]
+    stall_seconds: Annotated[float, Field(gt=0, le=3600)]
+
+
+class Phantoms(_Section):
+    patients: Annotated[int, Field(ge=2, le=100_000)]
+    slices: Annotated[int, Field(ge=1, le=100)]
+    size: Annotated[int, Field(ge=64, le=1024)]
+    test_share: Annotated[float, Field(ge=0, lt=1)]
+    copies: Annotated[float, Field(ge=0, le=0.5)]
+    wrong_labels: Annotated[float, Field(ge=0, le=0.5)]
+    seed: Seed
+
+
+class Preprocess(_Section):
+    size: Annotated[int, Field(ge=32, le=1024, multiple_of=16)]
+    crop: bool
+    clip: Annotated[float, Field(ge=0, lt=50)]
+    max_rejected: Share
+
+
+class Split(_Section):
+    strategy: Literal["patient", "random", "official"]
+    folds: Annotated[int, Field(ge=3, le=100)]
+    seed: Seed
+    groups: str | None
+    official_test: str
+
+
+class Model(_Section):
+    width: Annotated[int, Field(ge=4, le=512)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Augment(_Section):
+    flip: bool
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    zoom: Annotated[float, Field(ge=0, le=0.9)]
+    stretch: Annotated[float, Field(ge=0, le=0.9)]
+    shift: Share
+    contrast: Share
+    brightness: Share
+    gamma: Annotated[float, Field(ge=0, le=10)]
+    noise: Share
+    erase: Share
+
+
+class Train(_Section):
+    folds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_unique)]
+    seed: Seed
+    threads: Annotated[int, Field(ge=1, le=256)]
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    patience: Annotated[int, Field(ge=1, le=10_000)]
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    warmup_epochs: Annotated[int, Field(ge=0, le=1000)]
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_weights: Literal["none", "balanced"]
+    average: Annotated[float, Field(ge=0, lt=1)]
+    augment: Augment
+
+
+class Predict(_Section):
+    flips: bool
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+
+
+class Evaluate(_Section):
+    min_class_images: Annotated[int, Field(ge=1)]
+
+
+class Params(_Section):
+    """All sections of params.yaml, one per stage; the file says what each knob does."""
+
+    data: Data
+    phantoms: Phantoms
+    preprocess: Preprocess
+    split: Split
+    model: Model
+    train: Train
+    predict: Predict
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _folds_exist(self) -> "Params":
+        if (largest := max(self.train.folds)) >= self.split.folds:
+            raise ValueError(f"train.folds received {largest}; folds are below split.folds = {self.split.folds}")
+        return self
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and validate.
+
+    Raises:
+        PipelineError: one line that names the first wrong key, what was received, what is accepted
+            and, for an unknown key, the nearest known one.
+    """
+    path = Path(path)
+    try:
+        # YAML 1.2: `1e-05`, which `dvc exp run -S` writes for 1e-5, is a number.
+        content = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError as error:
+        raise PipelineError(f"expected {path} in this folder, found none: run from the root of the project") from error
+    except YAMLError as error:
+        raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise PipelineError(f"expected sections such as 'train:' in {path}, received {type(content).__name__}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise PipelineError(f"{path}: {_one_line(error.errors()[0])}") from error
+
+
+def _one_line(error: dict) -> str:
+    if not error["loc"]:
+        return str(error["ctx"]["error"])
+    *parents, name = (str(part) for part in error["loc"])
+    key = ".".join([*parents, name])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(parents)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0)
+        return f"unknown key {key!r}, received {error['input']!r}; did you mean {'.'.join([*parents, close[0]])!r}?"
+    if error["type"] == "missing":
+        return f"missing key {key!r}: add it"
+    return f"{key} received {error['input']!r}; {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _known_keys(parents: list[str]) -> list[str]:
+    section = Params
+    for name in parents:
+        section = section.model_fields[name].annotation
+    return list(section.model_fields)

@@ -1,0 +1,31 @@
+"""The CSV files between stages: one way to read and to write them."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from brain_tumor.errors import PipelineError
+from brain_tumor.files import replacing_file
+
+# Names and ids, never guessed at: a class may be called "NA" and a patient "007".
+_STRINGS = ("path", "sha256", "label", "folder", "patient", "group", "fold", "role", "source", "source_slice")
+
+
+def read_table(path: Path | str) -> pd.DataFrame:
+    """Read a CSV file; an empty cell of names or ids is the empty string.
+
+    Raises:
+        PipelineError: there is no such file.
+    """
+    try:
+        return pd.read_csv(path, dtype=dict.fromkeys(_STRINGS, str), keep_default_na=False)
+    except FileNotFoundError:
+        raise PipelineError(
+            f"expected {path}, found no such file: run the stages before this one (dvc repro)"
+        ) from None
+
+
+def write_table(path: Path | str, frame: pd.DataFrame) -> None:
+    """Write a CSV file atomically, with LF line ends; nine digits hold any float32."""
+    with replacing_file(path) as partial:
+        frame.to_csv(partial, index=False, lineterminator="\n", float_format="%.9g")

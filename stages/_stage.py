@@ -1,0 +1,49 @@
+"""What every stage does around its work: its own tree's library first, quiet logs, one-line errors."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# Before anything that is installed: an experiment in a copy of this tree runs the copy's code.
+sys.path.insert(0, str(ROOT / "src"))
+
+from brain_tumor.errors import PipelineError  # noqa: E402
+from brain_tumor.params import Params, load_params  # noqa: E402
+
+
+def run(main: Callable[[Params, argparse.Namespace], None], *, fold: bool = False, **flags: str) -> None:
+    """Run the stage script that calls this.
+
+    Args:
+        main: receives the validated params and the arguments.
+        fold: whether the script takes `--fold K`.
+        flags: switches of the script and their help texts.
+    """
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    if fold:
+        parser.add_argument("--fold", type=int, required=True, help="number of the fold")
+    for flag, text in flags.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=text)
+    arguments = parser.parse_args()
+    try:
+        main(load_params(), arguments)
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def quiet_tensorflow(name: str) -> None:
+    """Send what TensorFlow's C++ code writes on standard error to logs/<name>.log.
+
+    Call before TensorFlow is imported. Python's own standard error stays on the terminal.
+    """
+    log = ROOT / "logs" / f"{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    terminal = os.dup(2)
+    with open(log, "wb") as stream:
+        os.dup2(stream.fileno(), 2)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="replace")

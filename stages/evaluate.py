@@ -1,0 +1,41 @@
+"""Figures, curves and pictures of what the models predicted; needs no TensorFlow."""
+
+from _stage import run
+
+from brain_tumor.evaluation import metrics, plots
+from brain_tumor.evaluation.cohorts import class_names, cohorts, load_predictions, probabilities
+from brain_tumor.evaluation.history import read_history
+from brain_tumor.evaluation.table import metrics_table
+from brain_tumor.files import write_json
+from brain_tumor.tables import write_table
+
+
+def main(params, arguments):
+    folds, least = params.train.folds, params.evaluate.min_class_images
+    frame = load_predictions("data/predictions", "data/split/folds.csv", folds)
+    classes = class_names(frame)
+
+    def figures(part):
+        return metrics.cohort_metrics(part["label"], probabilities(part), classes, least)
+
+    parts = cohorts(frame, params.split.strategy)
+    test = {name: figures(part) for name, part in parts.items()}
+    write_json("metrics/test.json", test)
+    validation = frame[frame["role"] == "validation"]
+    write_json(
+        "metrics/validation.json", {f"fold_{k}": figures(validation[validation["model_fold"] == k]) for k in folds}
+    )
+
+    headline = next(iter(parts))
+    shown = parts[headline]["label"], probabilities(parts[headline]), classes
+    write_table("plots/confusion.csv", metrics.confusion_rows(*shown))
+    plots.confusion_png("plots/confusion.png", metrics.confusion_counts(*shown), title=headline)
+    curves = metrics.roc_curves(*shown)
+    write_table("plots/roc.csv", curves.melt("fpr", var_name="class", value_name="tpr"))
+    plots.roc_png("plots/roc.png", curves, metrics.roc_areas(*shown), title=headline)
+    plots.training_png("plots/training.png", {k: read_history(f"plots/training/fold-{k}") for k in folds})
+    print(metrics_table(test), end="")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,445 @@
+"""The data set comes whole and checked, or not at all; the real `kaggle` client asks a server on this machine."""
+
+import hashlib
+import io
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import pytest
+from kaggle_stand_in import KaggleStandIn
+
+from brain_tumor.data import archive, manifest, sources
+from brain_tumor.errors import PipelineError
+
+SLUG = "someone/some-scans"
+# As in a published set: two folders of two classes, a name with a space and brackets, a file that is no image.
+CONTENT = {
+    "Testing/glioma/image(1).jpg": b"test glioma",
+    "Testing/healthy/image(1).jpg": b"test healthy",
+    "Training/glioma/gg (1).jpg": b"train glioma",
+    "Training/glioma/gg (2).jpg": b"train glioma 2",
+    "Training/healthy/1.png": b"train healthy",
+    "licence.txt": b"public domain",
+}
+
+
+def zipped(content: dict[str, bytes] | list[tuple[str | zipfile.ZipInfo, bytes | str]], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as opened, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a duplicate name is what one test is about
+        for name, data in content.items() if isinstance(content, dict) else content:
+            info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name)
+            info.filename = name if isinstance(name, str) else info.filename  # ZipInfo cuts it at a null byte
+            info.compress_type = compression
+            opened.writestr(info, data)
+    return buffer.getvalue()
+
+
+def unzipped(content: dict[str, bytes], folder: Path) -> Path:
+    for name, data in content.items():
+        path = folder / name
+        if name.endswith("/"):
+            path.mkdir(parents=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A project folder of its own, a user without a Kaggle account, and short pauses between attempts."""
+    for name in list(os.environ):
+        if name.startswith("KAGGLE_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home/.config"))
+    monkeypatch.setattr(sources, "BACKOFF_SECONDS", 0.1)
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    return project
+
+
+@pytest.fixture
+def kaggle(place, monkeypatch):
+    """Starts a stand-in for Kaggle and leads the client to it."""
+    started = []
+
+    def start(archive_bytes: bytes, *script) -> KaggleStandIn:
+        stand_in = KaggleStandIn(archive_bytes, *script)
+        started.append(stand_in)
+        stand_in.__enter__()
+        for name, value in stand_in.environment.items():
+            monkeypatch.setenv(name, value)
+        return stand_in
+
+    yield start
+    for stand_in in started:
+        stand_in.__exit__()
+
+
+def fetch(place: Path, dataset: str = SLUG, **options) -> dict[str, bytes]:
+    sources.fetch(dataset, place / "data/raw", **options)
+    assert not list(place.glob("data/*.partial"))
+    return tree(place / "data/raw")
+
+
+def failure(place: Path, dataset: str = SLUG, **options) -> str:
+    """The one line that the user sees; nothing may be left that looks finished."""
+    with pytest.raises(PipelineError) as caught:
+        sources.fetch(dataset, place / "data/raw", **options)
+    text = str(caught.value)
+    assert "\n" not in text and "\r" not in text
+    assert not any(place.glob("data/*")), "a failed download left something behind"
+    return text
+
+
+# --- Kaggle, with the real client
+
+
+def test_download_without_an_account(place, kaggle, capsys):
+    server = kaggle(zipped(CONTENT))
+    assert fetch(place) == CONTENT
+    assert {stat.S_IMODE(p.stat().st_mode) for p in place.glob("data/raw/*/*/*")} == {0o666 & ~current_umask()}
+    assert all("Authorization" not in headers for _, headers in server.requests)
+    assert "make accept-data" in capsys.readouterr().err  # no manifest: one line says how to record one
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_credentials_are_used_where_there_are_some(place, kaggle, monkeypatch):
+    server = kaggle(zipped(CONTENT))
+    monkeypatch.setenv("KAGGLE_USERNAME", "a-user")
+    monkeypatch.setenv("KAGGLE_KEY", "a-key")
+    assert fetch(place) == CONTENT
+    assert server.requests[0][1]["Authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    "answer", [403, 404, 401, (403, "Permission 'datasets.get' was denied")], ids=["403", "404", "401", "403-json"]
+)
+def test_a_refusal_is_final_and_names_the_ways_out(place, kaggle, answer):
+    server = kaggle(b"", answer)
+    text = failure(place, retries=3)
+    assert server.runs == 1
+    assert {401: "Authentication required", 403: "403", 404: "404"}.get(answer, "was denied") in text
+    assert "data.dataset" in text
+    assert_ways_out(text)
+
+
+@pytest.mark.parametrize("answer", [429, 503, (429, "Too many requests"), "short", "page"])
+def test_a_passing_failure_is_tried_again(place, kaggle, capsys, answer):
+    server = kaggle(zipped(CONTENT), answer, "serve")
+    assert fetch(place, retries=1) == CONTENT
+    assert server.runs == 2
+    assert "attempt 1 of 2 failed" in capsys.readouterr().err
+
+
+def test_the_attempts_are_bounded(place, kaggle):
+    server = kaggle(b"", 503)
+    text = failure(place, retries=2)
+    assert server.runs == 3
+    assert "503" in text and "3 attempts" in text
+    assert_ways_out(text)
+
+
+def test_nobody_answers(place, kaggle, monkeypatch):
+    server = kaggle(b"")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # a port that nothing listens to
+    text = failure(place, retries=1)
+    assert server.runs == 0
+    assert "2 attempts" in text
+    assert_ways_out(text)
+
+
+@pytest.mark.timeout(30)
+def test_a_silent_server_counts_as_a_failure(place, kaggle):
+    server = kaggle(b"", "silent")
+    text = failure(place, retries=1, stall_seconds=3)
+    assert server.runs == 2
+    assert "no data for 3 s" in text
+    assert_ways_out(text)
+
+
+@pytest.mark.timeout(30)
+def test_a_download_that_falls_silent_is_continued_and_not_repeated(place, kaggle):
+    content = CONTENT | {"Training/glioma/large.jpg": bytes(4 * 1024**2)}  # the client writes pieces of 1 MiB
+    server = kaggle(zipped(content), "stall", "serve")
+    assert fetch(place, retries=1, stall_seconds=3) == content
+    assert server.runs == 2
+    assert server.requests[-1][1]["Range"] == f"bytes={3 * 1024**2}-"
+
+
+@pytest.mark.timeout(30)
+def test_a_connection_that_ends_early(place, kaggle):
+    kaggle(zipped(CONTENT), "cut")
+    assert fetch(place, retries=0) == CONTENT  # the client itself asks for the rest
+
+
+@pytest.mark.timeout(60)
+def test_a_killed_download_leaves_nothing_finished_and_the_next_one_succeeds(place, kaggle):
+    server = kaggle(zipped(CONTENT), "stall", "serve")
+    program = f"from brain_tumor.data import sources; sources.fetch({SLUG!r}, 'data/raw')"
+    paths = [str(Path(sources.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+    )
+    try:
+        assert server.stalled.wait(timeout=30)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (place / "data/raw").exists()
+    assert (place / "data/raw.partial").exists()
+    assert fetch(place) == CONTENT
+
+
+def assert_ways_out(text: str) -> None:
+    for way in ["kaggle.json", "KAGGLE_API_TOKEN", "DATASET_ARCHIVE=/path/to/archive.zip make repro", "make demo"]:
+        assert way in text
+
+
+# --- an archive that is already here, and a folder
+
+
+def test_an_archive_and_its_folder_bring_the_bytes_of_the_download_without_network(place, kaggle, tmp_path):
+    server = kaggle(zipped(CONTENT))
+    downloaded = fetch(place)
+    asked = len(server.requests)
+    file = tmp_path / "some.zip"
+    file.write_bytes(zipped(CONTENT, zipfile.ZIP_DEFLATED))
+    assert fetch(place, archive=file) == downloaded
+    assert fetch(place, archive=unzipped(CONTENT, tmp_path / "some")) == downloaded
+    assert len(server.requests) == asked
+
+
+def test_a_folder_is_copied(place, tmp_path, capsys):
+    folder = unzipped(CONTENT, tmp_path / "scans")
+    assert fetch(place, f"folder:{folder}", archive=tmp_path / "of another set.zip") == CONTENT
+    assert tree(folder) == CONTENT
+    assert capsys.readouterr().err == ""  # a folder has no manifest that one could miss
+
+
+@pytest.mark.parametrize("way", ["zip", "folder"])
+def test_litter_is_left_out_and_a_wrapping_folder_taken_off(place, tmp_path, way):
+    litter = ["__MACOSX/._1.jpg", ".DS_Store", "set/Thumbs.db", "set/Training/glioma/.hidden.jpg", "set/.git/a/1.jpg"]
+    content = {f"set/{name}": data for name, data in CONTENT.items() if "/" in name} | dict.fromkeys(litter, b"x")
+    assert fetch(place, archive=packed(content, tmp_path, way)) == {n: d for n, d in CONTENT.items() if "/" in n}
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ({"set/a/1.jpg": b"1", "set/b/2.jpg": b"2"}, {"a/1.jpg", "b/2.jpg"}),
+        ({"x/y/a/1.jpg": b"1", "x/y/b/2.jpg": b"2"}, {"a/1.jpg", "b/2.jpg"}),
+        ({"set/a/1.jpg": b"1", "set/b/2.jpg": b"2", "README": b""}, {"set/a/1.jpg", "set/b/2.jpg", "README"}),
+        ({"set/a/1.jpg": b"1", "set/b/2.jpg": b"2", "set/README": b""}, {"a/1.jpg", "b/2.jpg", "README"}),
+        ({"a/1.jpg": b"1", "a/2.jpg": b"2"}, {"a/1.jpg", "a/2.jpg"}),
+    ],
+    ids=["wrapped", "wrapped twice", "file beside", "file inside", "class folder"],
+)
+def test_what_counts_as_wrapping(tmp_path, content, expected):
+    (tmp_path / "out").mkdir()
+    archive.unpack(packed(content, tmp_path, "zip"), tmp_path / "out")
+    assert tree(tmp_path / "out").keys() == expected
+
+
+@pytest.mark.parametrize("way", ["zip", "folder"])
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ({"a/1.jpg": b"1", "b/2.jpg": b"2", "c/": b""}, "none in 'c'"),
+        ({"a/1.jpg": b"1", "b/2.jpg": b"2", "c/Thumbs.db": b""}, "none in 'c'"),
+        ({"a/1.jpg": b"1"}, "only 'a'"),
+        ({"1.jpg": b"1", "2.jpg": b"2"}, "found none"),
+        ({}, "found none"),
+    ],
+    ids=["empty class", "class of litter", "single class", "no class", "empty"],
+)
+def test_a_layout_that_cannot_be_learned_from(place, tmp_path, way, content, expected):
+    text = failure(place, archive=packed(content, tmp_path, way))
+    assert expected in text
+    assert ".partial" not in text
+
+
+def packed(content: dict[str, bytes], tmp_path: Path, way: str) -> Path:
+    if way == "folder":
+        (tmp_path / "source").mkdir()
+        return unzipped(content, tmp_path / "source")
+    (tmp_path / "source.zip").write_bytes(zipped(content))
+    return tmp_path / "source.zip"
+
+
+def test_what_is_not_there_or_not_understood(place, tmp_path):
+    assert "DATASET_ARCHIVE" in failure(place, archive=tmp_path / "nothing.zip")
+    assert "data.dataset" in failure(place, f"folder:{tmp_path / 'nothing'}")
+    for dataset in ["no-owner", "a/b/c", "../b", "a/--unzip", "-a/b", "https://example.org/a.zip", ""]:
+        assert "owner/name" in failure(place, dataset)
+
+
+def test_a_source_that_the_copy_would_replace_is_refused(place):
+    unzipped(CONTENT, place / "data/raw")
+    for folder in ["data", "data/raw", "data/raw/Training"]:
+        with pytest.raises(PipelineError, match="apart"):
+            sources.fetch(f"folder:{folder}", place / "data/raw")
+    assert tree(place / "data/raw") == CONTENT
+
+
+def test_links_are_refused_in_a_folder(place, tmp_path):
+    (tmp_path / "private.jpg").write_bytes(b"private")
+    for number, target in enumerate(["private.jpg", "."]):
+        folder = unzipped(CONTENT, tmp_path / f"scans {number}")
+        (folder / "Training/glioma/link.jpg").symlink_to(tmp_path / target)
+        assert "cp -rL" in failure(place, f"folder:{folder}")
+
+
+# --- archives that are damaged or mean harm
+
+
+def member(name: str, mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.create_system = 3
+    info.external_attr = mode << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../a.jpg", "a/../../b.jpg", "/etc/a.jpg", "C:/a.jpg", "a\\..\\..\\b.jpg", "a/x\ny.jpg", "a/1.jpg\0.exe"],
+)
+def test_names_that_leave_the_folder_are_refused(place, tmp_path, name):
+    (tmp_path / "bad.zip").write_bytes(zipped(CONTENT | {name: b"harm"}))
+    before = set(tmp_path.rglob("*"))
+    assert repr(name) in failure(place, archive=tmp_path / "bad.zip")
+    assert set(tmp_path.rglob("*")) - before <= {place / "data"}
+
+
+@pytest.mark.parametrize("mode", [stat.S_IFLNK | 0o777, stat.S_IFIFO | 0o644], ids=["link", "pipe"])
+def test_links_and_devices_are_refused_in_an_archive(place, tmp_path, mode):
+    (tmp_path / "bad.zip").write_bytes(
+        zipped([*CONTENT.items(), (member("Training/glioma/l.jpg", mode), "/etc/passwd")])
+    )
+    assert "Training/glioma/l.jpg" in failure(place, archive=tmp_path / "bad.zip")
+
+
+@pytest.mark.parametrize("name", ["Training/glioma/gg (1).jpg", "Training/./glioma//gg (1).jpg", "Training/glioma"])
+def test_a_name_twice_is_refused(place, tmp_path, name):
+    (tmp_path / "bad.zip").write_bytes(zipped([*CONTENT.items(), (name, b"another")]))
+    assert "do not trust" in failure(place, archive=tmp_path / "bad.zip")
+
+
+def test_bombs_are_refused_before_they_are_unpacked(tmp_path):
+    bomb = tmp_path / "bomb.zip"
+    bomb.write_bytes(zipped({"a/1.jpg": bytes(1_000_000), "b/1.jpg": b"2"}, zipfile.ZIP_DEFLATED))
+    for limit in [{}, {"max_ratio": 2000, "max_bytes": 999_999}, {"max_ratio": 2000, "max_files": 1}]:
+        (tmp_path / "out").mkdir()
+        with pytest.raises(PipelineError, match="at most"):
+            archive.unpack(bomb, tmp_path / "out", **limit)
+        (tmp_path / "out").rmdir()  # fails where something was written
+    (tmp_path / "out").mkdir()
+    archive.unpack(bomb, tmp_path / "out", max_ratio=2000)
+    assert len(tree(tmp_path / "out")["a/1.jpg"]) == 1_000_000
+
+
+def test_a_member_that_lies_about_its_size_is_refused(place, tmp_path):
+    size = (1_000_000).to_bytes(4, "little")
+    data = zipped(CONTENT | {"Training/glioma/bomb.jpg": bytes(1_000_000)}, zipfile.ZIP_DEFLATED)
+    assert data.count(size) == 2
+    (tmp_path / "bad.zip").write_bytes(data.replace(size, (1000).to_bytes(4, "little")))
+    assert "cannot be read" in failure(place, archive=tmp_path / "bad.zip")
+
+
+def test_a_damaged_archive_is_refused(place, tmp_path):
+    whole = zipped(CONTENT)
+    broken = bytearray(whole)
+    broken[whole.index(b"train healthy")] ^= 1
+    for data in [whole[:-10], whole[: len(whole) // 2], b"", b"<html>", bytes(broken)]:
+        (tmp_path / "bad.zip").write_bytes(data)
+        assert "expected a whole zip archive" in failure(place, archive=tmp_path / "bad.zip")
+
+
+# --- the manifest
+
+
+@pytest.fixture
+def recorded(place, tmp_path):
+    """A copy of the set, and its manifest as `sha256sum` writes it."""
+    lines = sorted((name, hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items())
+    (place / "manifests").mkdir()
+    file = place / "manifests/someone--some-scans.sha256"
+    file.write_text("".join(f"{digest}  {name}\n" for name, digest in lines))
+    return unzipped(CONTENT, tmp_path / "scans")
+
+
+def test_content_that_agrees_with_the_manifest_passes_without_a_word(place, recorded, capsys):
+    assert fetch(place, archive=recorded) == CONTENT
+    assert capsys.readouterr().err == ""
+
+
+def test_a_difference_is_counted_and_named(place, recorded):
+    (recorded / "Training/glioma/gg (1).jpg").write_bytes(b"other bytes")
+    (recorded / "Training/glioma/gg (2).jpg").write_bytes(b"other bytes")
+    (recorded / "Testing/healthy/image(1).jpg").rename(recorded / "Testing/healthy/image(2).jpg")
+    (recorded / "Training/healthy/2.png").write_bytes(b"new")
+    text = failure(place, archive=recorded)
+    assert "1 missing, 2 extra, 2 changed (first: 'Testing/healthy/image(1).jpg' missing)" in text
+    assert "make accept-data" in text
+
+
+def test_a_failed_verification_leaves_what_was_there(place, recorded):
+    fetch(place, archive=recorded)
+    (recorded / "Training/healthy/2.png").write_bytes(b"new")
+    with pytest.raises(PipelineError, match="1 extra"):
+        sources.fetch(SLUG, place / "data/raw", archive=recorded)
+    assert tree(place / "data/raw") == CONTENT
+
+
+def test_accept_records_the_content_that_came(place, recorded):
+    file = place / "manifests/someone--some-scans.sha256"
+    before = file.read_bytes()
+    fetch(place, archive=recorded, accept=True)
+    assert file.read_bytes() == before
+    (recorded / "Training/healthy/2.png").write_bytes(b"new")
+    content = fetch(place, archive=recorded, accept=True)
+    assert fetch(place, archive=recorded) == content
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    assert manifest.read(file) == digests
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not on this system")
+def test_sha256sum_understands_the_manifest(place, recorded):
+    fetch(place, archive=recorded, accept=True)
+    file = place / "manifests/someone--some-scans.sha256"
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", file], cwd=place / "data/raw", check=True)
+
+
+def test_a_data_set_that_cannot_be_learned_from_is_not_accepted(place, recorded):
+    file = place / "manifests/someone--some-scans.sha256"
+    before = file.read_bytes()
+    (recorded / "Training/empty").mkdir()
+    failure(place, archive=recorded, accept=True)
+    assert file.read_bytes() == before
+    assert "no manifest" in failure(place, f"folder:{recorded}", accept=True)
+
+
+def test_a_broken_manifest_is_named_by_its_line(place, recorded):
+    with (place / "manifests/someone--some-scans.sha256").open("a") as file:
+        file.write("<<<<<<< HEAD\n")
+    assert f"line {len(CONTENT) + 1}" in failure(place, archive=recorded)
