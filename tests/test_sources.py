@@ -30,15 +30,22 @@ CONTENT = {
 }
 
 
-def zipped(content: dict[str, bytes] | list[tuple[str | zipfile.ZipInfo, bytes | str]], compression: int = zipfile.ZIP_STORED) -> bytes:
+def member(name: str, mode: int = stat.S_IFREG | 0o644) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.filename = name  # ZipInfo itself cuts it at a null byte
+    info.create_system = 3  # Unix: the mode counts
+    info.external_attr = mode << 16
+    return info
+
+
+def zipped(
+    content: dict[str, bytes], *more: tuple[zipfile.ZipInfo, bytes], compression: int = zipfile.ZIP_STORED
+) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as opened, warnings.catch_warnings():
+    with zipfile.ZipFile(buffer, "w") as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a duplicate name is what one test is about
-        for name, data in content.items() if isinstance(content, dict) else content:
-            info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name)
-            info.filename = name if isinstance(name, str) else info.filename  # ZipInfo cuts it at a null byte
-            info.compress_type = compression
-            opened.writestr(info, data)
+        for info, data in [*((member(name), data) for name, data in content.items()), *more]:
+            opened.writestr(info, data, compress_type=compression)
     return buffer.getvalue()
 
 
@@ -192,6 +199,13 @@ def test_a_connection_that_ends_early(place, kaggle):
     assert fetch(place, retries=0) == CONTENT  # the client itself asks for the rest
 
 
+def test_a_damaged_download_is_named_by_its_data_set(place, kaggle):
+    kaggle(zipped(CONTENT).replace(b"train healthy", b"train damaged"))
+    text = failure(place)
+    assert f"{SLUG} cannot be read (Bad CRC-32" in text
+    assert ".partial" not in text
+
+
 @pytest.mark.timeout(60)
 def test_a_killed_download_leaves_nothing_finished_and_the_next_one_succeeds(place, kaggle):
     server = kaggle(zipped(CONTENT), "stall", "serve")
@@ -224,7 +238,7 @@ def test_an_archive_and_its_folder_bring_the_bytes_of_the_download_without_netwo
     downloaded = fetch(place)
     asked = len(server.requests)
     file = tmp_path / "some.zip"
-    file.write_bytes(zipped(CONTENT, zipfile.ZIP_DEFLATED))
+    file.write_bytes(zipped(CONTENT, compression=zipfile.ZIP_DEFLATED))
     assert fetch(place, archive=file) == downloaded
     assert fetch(place, archive=unzipped(CONTENT, tmp_path / "some")) == downloaded
     assert len(server.requests) == asked
@@ -313,13 +327,6 @@ def test_links_are_refused_in_a_folder(place, tmp_path):
 # --- archives that are damaged or mean harm
 
 
-def member(name: str, mode: int) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name)
-    info.create_system = 3
-    info.external_attr = mode << 16
-    return info
-
-
 @pytest.mark.parametrize(
     "name",
     ["../a.jpg", "a/../../b.jpg", "/etc/a.jpg", "C:/a.jpg", "a\\..\\..\\b.jpg", "a/x\ny.jpg", "a/1.jpg\0.exe"],
@@ -333,21 +340,19 @@ def test_names_that_leave_the_folder_are_refused(place, tmp_path, name):
 
 @pytest.mark.parametrize("mode", [stat.S_IFLNK | 0o777, stat.S_IFIFO | 0o644], ids=["link", "pipe"])
 def test_links_and_devices_are_refused_in_an_archive(place, tmp_path, mode):
-    (tmp_path / "bad.zip").write_bytes(
-        zipped([*CONTENT.items(), (member("Training/glioma/l.jpg", mode), "/etc/passwd")])
-    )
+    (tmp_path / "bad.zip").write_bytes(zipped(CONTENT, (member("Training/glioma/l.jpg", mode), b"/etc/passwd")))
     assert "Training/glioma/l.jpg" in failure(place, archive=tmp_path / "bad.zip")
 
 
 @pytest.mark.parametrize("name", ["Training/glioma/gg (1).jpg", "Training/./glioma//gg (1).jpg", "Training/glioma"])
 def test_a_name_twice_is_refused(place, tmp_path, name):
-    (tmp_path / "bad.zip").write_bytes(zipped([*CONTENT.items(), (name, b"another")]))
+    (tmp_path / "bad.zip").write_bytes(zipped(CONTENT, (member(name), b"another")))
     assert "do not trust" in failure(place, archive=tmp_path / "bad.zip")
 
 
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path):
     bomb = tmp_path / "bomb.zip"
-    bomb.write_bytes(zipped({"a/1.jpg": bytes(1_000_000), "b/1.jpg": b"2"}, zipfile.ZIP_DEFLATED))
+    bomb.write_bytes(zipped({"a/1.jpg": bytes(1_000_000), "b/1.jpg": b"2"}, compression=zipfile.ZIP_DEFLATED))
     for limit in [{}, {"max_ratio": 2000, "max_bytes": 999_999}, {"max_ratio": 2000, "max_files": 1}]:
         (tmp_path / "out").mkdir()
         with pytest.raises(PipelineError, match="at most"):
@@ -360,7 +365,7 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path):
 
 def test_a_member_that_lies_about_its_size_is_refused(place, tmp_path):
     size = (1_000_000).to_bytes(4, "little")
-    data = zipped(CONTENT | {"Training/glioma/bomb.jpg": bytes(1_000_000)}, zipfile.ZIP_DEFLATED)
+    data = zipped(CONTENT | {"Training/glioma/bomb.jpg": bytes(1_000_000)}, compression=zipfile.ZIP_DEFLATED)
     assert data.count(size) == 2
     (tmp_path / "bad.zip").write_bytes(data.replace(size, (1000).to_bytes(4, "little")))
     assert "cannot be read" in failure(place, archive=tmp_path / "bad.zip")

@@ -55,8 +55,6 @@ def scratch_copy(target: Path, overrides: dict, root: Path = ROOT) -> None:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(root / path, target / path)
     (target / "dvc.lock").unlink(missing_ok=True)
-    # The copy is no git checkout of its own, nor part of the one it may lie in.
-    (target / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     yaml = YAML()
     params = yaml.load(target / "params.yaml")
     _update(params, overrides)
@@ -82,6 +80,8 @@ def main() -> int:
     parser.add_argument("--params", type=Path, required=True, help="YAML file of params that differ")
     arguments = parser.parse_args()
     scratch_copy(arguments.target, YAML(typ="safe").load(arguments.params))
+    # The copy is no git checkout of its own, nor part of the one it may lie in.
+    (arguments.target / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     return subprocess.run(["dvc", "repro"], cwd=arguments.target, env=environment()).returncode
 
 

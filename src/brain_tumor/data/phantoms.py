@@ -202,10 +202,10 @@ class _Lesion:
         lobes: how far its surface strays from the ellipsoid, in units of length.
         layers: (margin, level) pairs from the outside in; each covers what lies deeper than `margin` outside
             the surface. The mass itself is the layer of margin 0.
-        mottle: share by which the levels vary inside.
+        mottle: share by which its levels follow the patient's field of fine differences.
         tail: how far the dura enhances beyond the mass; 0 for none.
         push: share of its size by which it displaces the brain around it.
-        waves: the field that deforms and mottles it.
+        waves: the field that deforms it.
     """
 
     centre: _Triple
@@ -306,7 +306,7 @@ class _Patient:
         lesion: the tumour; in a patient without one it only says where the slices lie.
         has_lesion: whether the tumour is there.
         shape: (height, width) of the files, in pixels.
-        view: height of the field of view, in units of length.
+        view: length of the longer edge of the field of view.
         noise, bias_size, curve: of the signal, where fat is about 0.8.
     """
 
@@ -707,7 +707,8 @@ def draw_data_set(
         ("seed", seed, 0, math.inf),
     ):
         if not low <= value <= high:
-            raise PipelineError(f"expected {name} of the phantoms from {low} to {high}, got {value}: change it")
+            limits = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise PipelineError(f"expected {name} of the phantoms to be {limits}, got {value}: set it so")
     if any(root.iterdir()):
         raise PipelineError(f"expected an empty folder for the phantoms, found files in {root}: empty it")
 

@@ -91,15 +91,17 @@ def fetch(
         _check_apart(source, target)
 
     with replacing_folder(target) as partial:
-        if source is not None:
-            unpack(source, partial)
-        else:
-            with TemporaryDirectory(prefix=".download-", dir=partial) as scratch:
-                unpack(_download(dataset, Path(scratch), retries, stall_seconds), partial)
-        try:
-            list_images(partial)
-        except PipelineError as error:
-            raise PipelineError(str(error).replace(str(partial), str(source or dataset))) from None
+        with TemporaryDirectory(prefix=".download-", dir=partial) as scratch:
+            found = source or _download(dataset, Path(scratch), retries, stall_seconds)
+            try:
+                unpack(found, partial)
+                list_images(partial)
+            except PipelineError as error:
+                # What the user knows, in place of folders that are gone when the line is read.
+                text = str(error)
+                for place in (found, partial):
+                    text = text.replace(str(place), str(source or dataset))
+                raise PipelineError(text) from error
         if accept:
             digests = manifest.compute(partial)
         elif record is not None and record.exists():

@@ -1,0 +1,72 @@
+"""Real projects in scratch folders, with real DVC, for the tests that need them."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from scratch import environment, scratch_copy
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# As little as shows every stage: some dozen scans, a tiny network, two epochs.
+SMALL = {
+    "data": {"dataset": "phantoms"},
+    "phantoms": {"patients": 6, "slices": 2, "size": 96, "test_share": 0.2, "copies": 0.1, "wrong_labels": 0.0},
+    "preprocess": {"size": 32},
+    "split": {"folds": 3, "groups": r"(p\d+)_"},
+    "model": {"width": 4},
+    "train": {"folds": [0], "epochs": 2, "batch_size": 8, "threads": 1},
+    "evaluate": {"min_class_images": 1},
+}
+
+
+def run(*command: str, cwd: Path, fails: bool = False, **variables: str) -> subprocess.CompletedProcess:
+    """Run a program to its end, with the environment's programs first on PATH.
+
+    What it prints comes back as text; an exit code other than expected fails the test and shows it.
+    """
+    done = subprocess.run(command, cwd=cwd, env=environment() | variables, capture_output=True, text=True, timeout=280)
+    assert (done.returncode != 0) == fails, f"{' '.join(command)} -> {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def require(program: str) -> None:
+    """Skip the test where a system program is absent; fail it under REQUIRE_ALL=1."""
+    if shutil.which(program) is None:
+        (pytest.fail if os.environ.get("REQUIRE_ALL") == "1" else pytest.skip)(f"{program} is not installed")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A scratch copy of the project with the small params; nothing has run in it."""
+    target = tmp_path / "project"
+    scratch_copy(target, SMALL)
+    return target
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git checkout of the project on small phantoms, run end to end and committed. Leave it unchanged."""
+    require("git")
+    target = tmp_path_factory.mktemp("small") / "project"
+    scratch_copy(target, SMALL)
+    run("git", "init", "-q", "-b", "main", cwd=target)
+    run("git", "config", "user.name", "test", cwd=target)
+    run("git", "config", "user.email", "test@example.org", cwd=target)
+    run("git", "add", "-A", cwd=target)
+    run("git", "commit", "-q", "-m", "before the run", cwd=target)
+    done = run("dvc", "repro", cwd=target)
+    (target / "repro.log").write_text(done.stdout + done.stderr, encoding="utf-8")
+    run("git", "add", "-A", cwd=target)
+    run("git", "commit", "-q", "-m", "small run", cwd=target)
+    return target
+
+
+@pytest.fixture
+def small_clone(small_run: Path, tmp_path: Path) -> Path:
+    """A copy of `small_run`, cache and results included, to change at will."""
+    target = tmp_path / "clone"
+    shutil.copytree(small_run, target)
+    return target

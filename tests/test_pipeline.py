@@ -1,0 +1,171 @@
+"""The pipeline as a user meets it: real DVC on small simulated scans."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT, run
+from ruamel.yaml import YAML
+from scratch import tree_files
+
+from brain_tumor.params import load_params
+
+# Decides nothing that a stage writes, so that a change of it re-runs nothing (see dvc.yaml).
+PLUMBING = {
+    f"src/brain_tumor/{name}.py"
+    for name in (
+        "__init__",
+        "errors",
+        "files",
+        "params",
+        "progress",
+        "data/__init__",
+        "model/__init__",
+        "evaluation/__init__",
+    )
+}
+WITHOUT_TENSORFLOW = ("download", "preprocess", "split", "evaluate")
+PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
+
+
+def change(project: Path, key: str, value: object) -> None:
+    yaml = YAML()
+    params = yaml.load(project / "params.yaml")
+    section, name = key.split(".")
+    params[section][name] = value
+    yaml.dump(params, project / "params.yaml")
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '(.+?)'", output)
+
+
+def test_end_to_end(small_run):
+    log = (small_run / "repro.log").read_text(encoding="utf-8")
+    assert stages_run(log) == ["download", "preprocess", "split", "train@0", "predict", "evaluate"]
+    assert "patient_test" in log
+    assert not re.search("oneDNN|cpu_feature_guard|absl", log), "TensorFlow's chatter reached the terminal"
+    scores = json.loads((small_run / "metrics/test.json").read_text(encoding="utf-8"))
+    folds = pd.read_csv(small_run / "data/split/folds.csv", dtype=str, keep_default_na=False)
+    assert scores["patient_test"]["n"] == (folds["fold"] == "0").sum()
+    assert scores["official_test"]["n"] == (folds["folder"] == "Testing").sum() > 0
+    for name in ("confusion.csv", "confusion.png", "roc.csv", "roc.png", "training.png"):
+        assert (small_run / "plots" / name).stat().st_size > 0
+    again = run("dvc", "repro", cwd=small_run)
+    assert stages_run(again.stdout) == []
+    assert "up to date" in run("dvc", "status", cwd=small_run).stdout
+    assert run("git", "status", "--porcelain", cwd=small_run).stdout == ""
+
+
+def test_nothing_tracked_tells_where_or_when_it_was_made(small_run):
+    for path in run("git", "ls-files", cwd=small_run).stdout.splitlines():
+        content = (small_run / path).read_bytes()
+        assert str(small_run).encode() not in content, path
+        assert not (path.endswith((".csv", ".json", ".lock", ".tsv")) and b"\r" in content), path
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("train.label_smoothing", 0.1, ["train@0", "predict", "evaluate"]),
+        ("predict.flips", False, ["predict", "evaluate"]),
+        ("evaluate.min_class_images", 2, ["evaluate"]),
+        ("train.folds", [0, 1], ["train@1", "predict", "evaluate"]),
+    ],
+)
+def test_a_change_reruns_what_follows_from_it(small_clone, key, value, expected):
+    change(small_clone, key, value)
+    assert stages_run(run("dvc", "repro", cwd=small_clone).stdout) == expected
+
+
+def test_training_again_gives_the_same_bytes(small_clone):
+    before = (small_clone / "dvc.lock").read_bytes()
+    run("dvc", "repro", "--force", "--single-item", "train@0", cwd=small_clone)
+    run("dvc", "repro", "--force", "--single-item", "predict", cwd=small_clone)
+    run("dvc", "repro", "--force", "--single-item", "evaluate", cwd=small_clone)
+    assert (small_clone / "dvc.lock").read_bytes() == before
+
+
+def test_experiments_run_the_code_of_their_own_tree(small_clone):
+    table = small_clone / "src/brain_tumor/evaluation/table.py"
+    table.write_text(table.read_text(encoding="utf-8").replace('"cohort"', '"cohort-of-the-copy"'), encoding="utf-8")
+    overrides = ["-S", "train.learning_rate=1e-5", "-S", "train.epochs=1"]
+    done = run("dvc", "exp", "run", "--temp", "--name", "slow", *overrides, cwd=small_clone)
+    assert "cohort-of-the-copy" in done.stdout
+    assert stages_run(done.stdout) == ["train@0", "predict", "evaluate"]
+
+    # what the documentation shows of experiments works on the result
+    shown = run("dvc", "exp", "show", "--csv", cwd=small_clone).stdout
+    assert "slow" in shown and "1e-05" in shown
+    parameters = json.loads(run("dvc", "params", "diff", "--json", "HEAD", "slow", cwd=small_clone).stdout)
+    assert parameters["params.yaml"]["train.learning_rate"] == {"old": 0.002, "new": 1e-5}
+    difference = json.loads(run("dvc", "metrics", "diff", "--json", "HEAD", "slow", cwd=small_clone).stdout)
+    assert difference["metrics/test.json"]["patient_test.log_loss"]["diff"] != 0
+    for command in (["show"], ["diff", "HEAD", "slow"]):
+        plots = json.loads(run("dvc", "plots", *command, "--json", cwd=small_clone).stdout)["data"]
+        assert {"plots/confusion.csv", "plots/roc.csv"} <= plots.keys()
+        assert any(name.endswith("validation/macro_f1.tsv") for name in plots)
+
+
+def test_stages_name_the_modules_they_use():
+    for name, stage in PIPELINE["stages"].items():
+        script = stage["cmd"].split()[1]
+        code = "import runpy, sys; sys.path.insert(0, 'stages'); runpy.run_path(sys.argv[1]); print(*sys.modules)"
+        loaded = set(run(sys.executable, "-c", code, script, cwd=ROOT).stdout.split())
+        own = [module for module in loaded if module.split(".")[0] == "brain_tumor"]
+        paths = {f"src/{module.replace('.', '/')}.py" for module in own}
+        paths = {path if (ROOT / path).is_file() else path.replace(".py", "/__init__.py") for path in paths}
+        named = {dep for dep in stage["deps"] if dep.endswith(".py")}
+        assert named == (paths - PLUMBING) | {script}, name
+        assert name not in WITHOUT_TENSORFLOW or not {"tensorflow", "keras"} & loaded, name
+
+
+def test_stages_without_tensorflow_run_where_it_cannot_be_imported(small_clone):
+    for name in ("tensorflow", "keras"):
+        (small_clone / "poison" / name).mkdir(parents=True)
+        (small_clone / "poison" / name / "__init__.py").write_text("raise SystemExit('imported')")
+    for stage in WITHOUT_TENSORFLOW:
+        run(sys.executable, f"stages/{stage}.py", cwd=small_clone, PYTHONPATH=str(small_clone / "poison"))
+
+
+def test_dvc_tracks_every_param():
+    stages = {name: set(stage["params"]) for name, stage in PIPELINE["stages"].items()}
+    params = load_params(ROOT / "params.yaml")
+    for section, value in params.model_dump().items():
+        for key in value:
+            users = [name for name, keys in stages.items() if {section, f"{section}.{key}"} & keys]
+            assert users, f"{section}.{key} is tracked by no stage"
+    # a further fold must not re-run the others
+    assert "train.folds" not in stages["train"] and "train" not in stages["train"]
+    assert {f"train.{key}" for key in params.train.model_dump()} - {"train.folds"} <= stages["train"]
+
+
+def test_tree_without_git(project):
+    """From a source archive the pipeline's files are found, results are not taken for them."""
+    (project / "data").mkdir()
+    (project / "data" / "x.csv").write_text("x")
+    listed = {path.as_posix() for path in tree_files(project)}
+    assert {"src/brain_tumor/data/folds.py", "src/brain_tumor/model/saving.py", ".dvc/config", "dvc.yaml"} <= listed
+    assert "data/x.csv" not in listed
+
+
+def test_an_experiment_without_git_says_what_is_missing(project):
+    (project / ".venv").mkdir()
+    (project / ".venv" / ".locked").touch()
+    done = run("make", "quick", cwd=project, fails=True, GIT_DIR=str(project / "none"))
+    assert "git checkout" in done.stderr and "Traceback" not in done.stderr
+
+
+def digest(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(str(p.relative_to(folder)).encode() + p.read_bytes() for p in files)).hexdigest()
+
+
+def test_phantoms_are_the_same_in_every_process(project, small_run):
+    subprocess.run([sys.executable, "stages/download.py"], cwd=project, check=True)
+    assert digest(project / "data/raw") == digest(small_run / "data/raw")
