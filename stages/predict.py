@@ -8,13 +8,14 @@ quiet_tensorflow("predict")
 from brain_tumor.data.folds import roles  # noqa: E402
 from brain_tumor.data.store import Store  # noqa: E402
 from brain_tumor.files import replacing_folder  # noqa: E402
-from brain_tumor.model import training  # noqa: E402
+from brain_tumor.model.determinism import make_deterministic  # noqa: E402
+from brain_tumor.model.predicting import predict  # noqa: E402
 from brain_tumor.model.saving import load_model  # noqa: E402
 from brain_tumor.tables import read_table, write_table  # noqa: E402
 
 
 def main(params, arguments):
-    training.make_deterministic(params.train.threads)
+    make_deterministic(params.train.threads)
     store = Store("data/prepared")
     table = read_table("data/split/folds.csv")
     with replacing_folder("data/predictions") as folder:
@@ -22,7 +23,7 @@ def main(params, arguments):
             model, metadata = load_model(f"models/fold-{fold}/model.keras")
             role = roles(table, fold, params.split.strategy)
             judged = np.flatnonzero(role != "train")
-            probabilities = training.predict(model, store.images, judged, **params.predict.model_dump())
+            probabilities = predict(model, store.images, judged, **params.predict.model_dump())
             frame = table.loc[judged, ["path", "label"]].assign(role=role[judged])
             for k, name in enumerate(metadata["classes"]):
                 frame[f"p_{name}"] = probabilities[:, k]

@@ -2,7 +2,7 @@
 
 from _stage import run
 
-from brain_tumor.data.store import prepare_data_set
+from brain_tumor.data.preparing import prepare_data_set
 from brain_tumor.imaging import Preprocessing
 
 

@@ -16,13 +16,14 @@ from brain_tumor.files import replacing_folder  # noqa: E402
 from brain_tumor.imaging import Preprocessing  # noqa: E402
 from brain_tumor.model import networks, training  # noqa: E402
 from brain_tumor.model.augment import Augmentation  # noqa: E402
+from brain_tumor.model.determinism import make_deterministic  # noqa: E402
 from brain_tumor.model.saving import save_model  # noqa: E402
 from brain_tumor.tables import read_table  # noqa: E402
 
 
 def main(params, arguments):
     options = params.train.model_dump(exclude={"folds", "augment", "seed", "threads"})
-    training.make_deterministic(params.train.threads, params.train.seed)
+    make_deterministic(params.train.threads, params.train.seed)
     store = Store("data/prepared")
     table = read_table("data/split/folds.csv")
     role = roles(table, arguments.fold, params.split.strategy)

@@ -12,15 +12,18 @@ from pathlib import Path
 def replacing_folder(target: Path | str) -> Iterator[Path]:
     """Yield an empty folder beside `target` that takes its place when the block succeeds.
 
-    A failed block leaves nothing behind; a killed one leaves `<target>.partial`, which the next
-    call removes. `target` itself is never seen half written.
+    A failed block leaves nothing behind; a killed one leaves `<target>.<pid>.partial`, which the next
+    call removes. `target` itself is never seen half written. Of two writers at a time the one that
+    began first fails: a killed `dvc repro` leaves its stage running while the next run starts it again.
     """
     target = Path(target)
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    for stale in target.parent.glob(f"{target.name}.*.partial"):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
         yield partial
+        partial.stat()  # raises where a later writer took over; only then may the old result go
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
     finally:

@@ -137,7 +137,9 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise PipelineError(f"{path}: {_one_line(error.errors()[0])}") from error
+        # A misspelt key is missing, too: say the cause and not the consequence.
+        errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise PipelineError(f"{path}: {_one_line(errors[0])}") from error
 
 
 def _one_line(error: dict) -> str:

@@ -50,13 +50,23 @@ def split_table(
     """
     table = index[["path", "sha256", "label", "folder"]].copy()
     facts = _facts(index, provenance)
-    table["patient"] = facts["group"].to_numpy()
+    published = table["patient"] = facts["group"].set_axis(table.index)
     if groups:
-        own = known_patients(index["path"], groups)
-        table["patient"] = np.where(own != "", own, table["patient"])
+        own = known_patients(table["path"], groups)
+        table["patient"] = own.where(own != "", published)
     image = (facts["source"] + "/" + facts["source_slice"]).where(facts["source_slice"] != "", "")
-    table["group"] = merge_groups(table["path"], [table["patient"], table["sha256"], image])
+    table["group"] = merge_groups(table["path"], [table["patient"], published, table["sha256"], image])
     pool = (table["folder"] != official_test) | (official_test == "")
+    if strategy == "official" and pool.all():
+        raise PipelineError(
+            f"split.strategy 'official' needs the folder split.official_test = {official_test!r}, there is none: "
+            "choose another strategy or folder"
+        )
+    if unlearned := sorted(set(table["label"]) - set(table["label"][pool])):
+        raise PipelineError(
+            f"expected every class outside {official_test!r}, {unlearned[0]!r} has 0 images there: a network cannot "
+            "learn it; add images or remove the class"
+        )
     table["fold"] = ""
     # Sorted by path, so that the folds depend on what the images are and not on the order they came in.
     ordered = table[pool].sort_values("path")
@@ -84,7 +94,7 @@ def roles(table: pd.DataFrame, fold: int, strategy: str) -> np.ndarray:
     return table["fold"].map(names).to_numpy(dtype=str)
 
 
-def known_patients(paths: pd.Series, groups: str) -> np.ndarray:
+def known_patients(paths: pd.Series, groups: str) -> pd.Series:
     """Patients of own data.
 
     Args:
@@ -93,7 +103,7 @@ def known_patients(paths: pd.Series, groups: str) -> np.ndarray:
             each path; its first group (or the whole match) is the patient.
 
     Returns:
-        (n,) str, "" where nothing is known.
+        (n,) str with the index of `paths`, "" where nothing is known.
 
     Raises:
         PipelineError: the file is missing or lacks a column, the expression is no valid one, or
@@ -102,10 +112,16 @@ def known_patients(paths: pd.Series, groups: str) -> np.ndarray:
     if groups.endswith(".csv"):
         if not Path(groups).is_file():
             raise PipelineError(f"expected split.groups to name a CSV file path,patient; {groups!r} does not exist")
-        own = pd.read_csv(groups, dtype=str, keep_default_na=False)
+        try:
+            own = pd.read_csv(groups, dtype=str, keep_default_na=False)
+        except ValueError as error:  # empty, no text, or rows of different lengths
+            raise PipelineError(
+                f"expected a CSV file path,patient in {groups!r}: {' '.join(str(error).split())}"
+            ) from error
         if not {"path", "patient"} <= set(own.columns):
             raise PipelineError(f"expected the columns path,patient in {groups!r}, found {','.join(own.columns)}")
-        patients = paths.map(dict(zip(own["path"], own["patient"], strict=True))).fillna("")
+        patient = dict(zip(own["path"], own["patient"], strict=True))
+        patients = paths.map(lambda path: patient.get(path, ""))
     else:
         try:
             pattern = re.compile(groups)
@@ -117,7 +133,7 @@ def known_patients(paths: pd.Series, groups: str) -> np.ndarray:
         patients = matches.map(lambda m: "" if m is None else (m.group(1) if pattern.groups else m.group(0)) or "")
     if (patients == "").all():
         raise PipelineError(f"split.groups {groups!r} gives no patient for any image, the first is {paths.iloc[0]!r}")
-    return patients.to_numpy(dtype=str)
+    return patients
 
 
 def merge_groups(paths: pd.Series, keys: list[pd.Series]) -> np.ndarray:
@@ -168,7 +184,7 @@ def _assign(pool: pd.DataFrame, folds: int, seed: int, grouped: bool) -> np.ndar
     for k, (_, members) in enumerate(parts):
         fold[members] = k
     counts = pd.crosstab(fold, labels.to_numpy())
-    if (counts == 0).any(axis=None):
-        k, label = counts[counts == 0].stack().index[0]
+    if len(empty := np.argwhere(counts.to_numpy() == 0)):
+        k, label = counts.index[empty[0, 0]], counts.columns[empty[0, 1]]
         raise PipelineError(f"no image of {label!r} came into fold {k}: lower split.folds or change split.seed")
     return fold

@@ -29,8 +29,7 @@ class ImageFile:
 def list_files(root: Path | str) -> list[str]:
     """POSIX paths of all files below `root`, sorted; hidden files and `__MACOSX` are passed over."""
     root = Path(root)
-    relative = (p.relative_to(root) for p in root.rglob("*") if p.is_file())
-    return sorted(p.as_posix() for p in relative if not any(part[0] == "." or part == "__MACOSX" for part in p.parts))
+    return sorted(path.as_posix() for path in _visible(root) if (root / path).is_file())
 
 
 def list_images(root: Path | str) -> list[ImageFile]:
@@ -51,8 +50,14 @@ def list_images(root: Path | str) -> list[ImageFile]:
             f"{f'only {labels[0]!r}' if labels else 'none'} in {root}: add one folder per class"
         )
     filled = {str(PurePosixPath(image.path).parent) for image in images}
-    for folder in sorted(p for p in root.rglob("*") if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX"):
-        name = folder.relative_to(root).as_posix()
+    for folder in sorted(path for path in _visible(root) if (root / path).is_dir()):
+        name = folder.as_posix()
         if name not in filled and not any(other.startswith(name + "/") for other in filled):
             raise PipelineError(f"expected images in every class folder, found none in {name!r}: fill it or remove it")
     return images
+
+
+def _visible(root: Path) -> list[Path]:
+    """Everything below `root`, relative to it, but what operating systems and programs hide there."""
+    relative = (path.relative_to(root) for path in root.rglob("*"))
+    return [path for path in relative if not any(part[0] == "." or part == "__MACOSX" for part in path.parts)]

@@ -10,7 +10,8 @@ Coordinates are in units of about 10 cm: x to the side (0 is the midline), y to 
 Pictures are drawn with additions, multiplications, divisions, square roots and roundings only, all of which
 IEEE 754 defines to the last bit; smooth random fields are sums of parabolic waves rather than sines. No
 `exp`, `sin` or `power` on arrays, no sums over arrays, no `GaussianBlur` and no `warpAffine`: their last bits
-depend on the processor's instruction set. OpenCV writes the JPEGs and resizes 8-bit copies, both bit-exact.
+depend on the processor's instruction set. OpenCV writes the JPEGs and shrinks 8-bit copies (`INTER_AREA`), both
+bit-exact; numpy's normal deviates call the C library only to accept or refuse a rare draw.
 """
 
 import csv
@@ -560,9 +561,9 @@ class _Image:
     patient: str
     plane: str
     slice: int
-    copy_of: str
-    transform: str
-    wrong_label: int
+    copy_of: str = ""
+    transform: str = ""
+    wrong_label: int = 0
     lesion_x: int | str = ""
     lesion_y: int | str = ""
     lesion_w: int | str = ""
@@ -581,7 +582,7 @@ def _plan(
     Returns:
         The drawn images, and (copy, source) pairs; boxes and the transforms of mirrored copies are still open.
     """
-    in_test = {}
+    in_test = {}  # patient number, dealt to the classes in turn -> whether it goes to Testing
     for offset in range(len(CLASSES)):
         numbers = np.arange(patients) * len(CLASSES) + offset + 1
         count = min(max(round(patients * test_share), 1), patients - 1) if test_share else 0
@@ -592,9 +593,8 @@ def _plan(
     for number in sorted(in_test):
         label, folder = CLASSES[(number - 1) % len(CLASSES)], FOLDERS[in_test[number]]
         for index in range(int(rng.integers(slices - slices // 2, slices + slices // 2, endpoint=True))):
-            plane, name = str(rng.choice(PLANES)), f"p{number:04d}_s{index:02d}.jpg"
-            drawn.append(_Image(name, label, label, f"p{number:04d}", plane, index, "", "", 0))
-            drawn[-1].path = f"{folder}/{label}/{name}"
+            patient, plane = f"p{number:04d}", str(rng.choice(PLANES))
+            drawn.append(_Image(f"{folder}/{label}/{patient}_s{index:02d}.jpg", label, label, patient, plane, index))
 
     kinds = ("exact", "mirrored", "recompressed")
     folders = FOLDERS if test_share else FOLDERS[:1]

@@ -1,31 +1,17 @@
 """Prepared images on disk: one memory-mapped array and an index beside it.
 
 images.npy     (n, size, size) uint8, a row an image
-index.csv      row,path,sha256,label,folder,width,height   (width and height of the file)
+index.csv      row,path,sha256,label,folder,width,height   (width and height of the file, in pixels)
 rejected.csv   path,reason
 """
 
-import csv
 import hashlib
-import os
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from brain_tumor.data.layout import ImageFile, list_images
-from brain_tumor.errors import PipelineError
-from brain_tumor.files import replacing_folder
-from brain_tumor.imaging import Prepared, Preprocessing, UnreadableImage, prepare
-from brain_tumor.progress import bar
 from brain_tumor.tables import read_table
-
-INDEX_COLUMNS = ["row", "path", "sha256", "label", "folder", "width", "height"]
-# Results that may wait for their turn to be written: bounds the memory, whatever the data set.
-_WINDOW = 256
 
 
 class Store:
@@ -33,7 +19,7 @@ class Store:
 
     Attributes:
         images: (n, size, size) uint8, memory-mapped.
-        index: n rows, columns `INDEX_COLUMNS`.
+        index: n rows, the columns of index.csv.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -45,98 +31,3 @@ def fingerprint(index: pd.DataFrame) -> str:
     """SHA-256 over the paths and contents of a data set, whatever the order of its rows."""
     lines = sorted(f"{row.sha256}  {row.path}\n" for row in index.itertuples())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def prepare_data_set(root: Path | str, target: Path | str, preprocessing: Preprocessing, max_rejected: float) -> int:
-    """Prepare every image below `root` and write the store `target`; memory stays bounded.
-
-    Args:
-        root: image-folder data set, see `layout`.
-        target: folder of the store; replaced as a whole when everything went well.
-        preprocessing: options of `imaging.prepare`.
-        max_rejected: largest share (0 to 1) of files that may be unreadable.
-
-    Returns:
-        Number of images in the store.
-
-    Raises:
-        PipelineError: the layout is unusable, too many files are unreadable, or a class has no
-            readable image.
-    """
-    root, files = Path(root), list_images(root)
-    rejected: list[tuple[str, str]] = []
-    labels = set()
-    with replacing_folder(target) as folder:
-        with open(folder / "images.npy", "wb") as images, _csv(folder / "index.csv", INDEX_COLUMNS) as index:
-            _write_header(images, len(files), preprocessing.size)
-            row = 0
-            for file, digest, result in bar(
-                _prepared(root, files, preprocessing), desc="preprocess", unit="image", total=len(files)
-            ):
-                if isinstance(result, UnreadableImage):
-                    rejected.append((file.path, str(result)))
-                    continue
-                images.write(result.pixels.tobytes())
-                index.writerow([row, file.path, digest, file.label, file.folder, result.width, result.height])
-                labels.add(file.label)
-                row += 1
-            _write_header(images, row, preprocessing.size)
-        with _csv(folder / "rejected.csv", ["path", "reason"]) as table:
-            table.writerows(rejected)
-        if len(rejected) > max_rejected * len(files):
-            path, reason = rejected[0]
-            raise PipelineError(
-                f"{len(rejected)} of {len(files)} files cannot be read, more than preprocess.max_rejected = "
-                f"{max_rejected:g} allows; the first is {path!r}: {reason}. Mend or remove the files, or raise the limit"
-            )
-        if lost := sorted({file.label for file in files} - labels):
-            raise PipelineError(f"expected a readable image in every class, found none in {lost[0]!r}")
-    return row
-
-
-def _prepared(
-    root: Path, files: Iterable[ImageFile], preprocessing: Preprocessing
-) -> Iterator[tuple[ImageFile, str, Prepared | UnreadableImage]]:
-    """Prepare on all cores and yield in the order of `files`; OpenCV works outside Python's lock."""
-
-    def work(file: ImageFile):
-        data = (root / file.path).read_bytes()
-        try:
-            return file, hashlib.sha256(data).hexdigest(), prepare(data, preprocessing)
-        except UnreadableImage as error:
-            return file, "", error
-
-    with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) as pool:
-        waiting = deque()
-        for file in files:
-            waiting.append(pool.submit(work, file))
-            if len(waiting) >= _WINDOW:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _write_header(stream, rows: int, size: int) -> None:
-    """Write the .npy header for `rows` images at the start of the file.
-
-    NumPy pads this header so that the first axis can change without moving the data: the count,
-    known only when the last file was read, is written over the estimate.
-    """
-    stream.seek(0)
-    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size)})
-
-
-class _csv:
-    """Context manager: a csv.writer with a header line and LF line ends."""
-
-    def __init__(self, path: Path, columns: list[str]) -> None:
-        self._path, self._columns = path, columns
-
-    def __enter__(self):
-        self._stream = open(self._path, "w", encoding="utf-8", newline="")
-        writer = csv.writer(self._stream, lineterminator="\n")
-        writer.writerow(self._columns)
-        return writer
-
-    def __exit__(self, *_):
-        self._stream.close()

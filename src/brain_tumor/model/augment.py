@@ -41,14 +41,14 @@ def augment(image: np.ndarray, options: Augmentation, rng: np.random.Generator) 
     Args:
         image: (size, size) uint8.
         options: limits of the changes.
-        rng: draws the same number of values whatever the options, so that switching one change off
-            leaves the others as they were.
+        rng: drawn from in the same way whatever the options, so that switching one change off leaves the
+            others as they were.
 
     Returns:
         (size, size) uint8.
     """
     size = image.shape[0]
-    u = rng.uniform(-1, 1, 12)
+    u = rng.uniform(-1, 1, 16)
     scale_x = (1 + options.zoom * u[0]) * (1 + options.stretch * u[1])
     scale_y = (1 + options.zoom * u[0]) / (1 + options.stretch * u[1])
     if options.flip and u[2] < 0:
@@ -63,12 +63,13 @@ def augment(image: np.ndarray, options: Augmentation, rng: np.random.Generator) 
     )
     levels = np.linspace(0, 1, 256) ** ((1 + options.gamma * abs(u[6])) ** np.sign(u[6]))
     levels = (levels - 0.5) * (1 + options.contrast * u[7]) + 0.5 + options.brightness * u[8]
-    image = (levels * 255).clip(0, 255).astype(np.uint8)[image]
+    image = (levels * 255).round().clip(0, 255).astype(np.uint8)[image]
     if options.noise > 0:
-        deviation = options.noise * abs(u[9]) * 255
-        image = (image + rng.standard_normal(image.shape, np.float32) * deviation).clip(0, 255).astype(np.uint8)
-    if options.erase > 0 and u[10] < 0:
-        height, width = rng.integers(1, max(2, int(options.erase * size) + 1), 2)
-        top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
-        image[top : top + height, left : left + width] = int(127.5 * (1 + u[11]))
+        deviation = options.noise * abs(u[15]) * 255
+        noisy = image + rng.standard_normal(image.shape, np.float32) * deviation
+        image = noisy.round().clip(0, 255).astype(np.uint8)
+    if options.erase > 0 and u[9] < 0:
+        height, width = (options.erase * size * (u[10:12] + 1) / 2).astype(int) + 1
+        top, left = ((size - np.array([height, width]) + 1) * (u[12:14] + 1) / 2).astype(int)
+        image[top : top + height, left : left + width] = round(127.5 * (1 + u[14]))
     return image

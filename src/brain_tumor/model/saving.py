@@ -12,6 +12,7 @@ from brain_tumor.files import replacing_file
 FORMAT_VERSION = 1
 # Keras writes this entry for people and never reads it: the place for our own facts.
 _METADATA = "metadata.json"
+_CONFIG = "config.json"
 _OWN = "brain_tumor"
 
 
@@ -30,6 +31,7 @@ def save_model(path: Path | str, model: keras.Model, metadata: dict) -> None:
         with zipfile.ZipFile(partial) as archive:
             entries = {name: archive.read(name) for name in archive.namelist()}
         entries[_METADATA] = json.dumps(own, indent=2, sort_keys=True).encode()
+        entries[_CONFIG] = json.dumps(_renumbered(json.loads(entries[_CONFIG]), {})).encode()
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             for name in sorted(entries):
                 # ZipInfo without a date stands at 1980, the first that the format knows.
@@ -61,3 +63,15 @@ def load_model(path: Path | str) -> tuple[keras.Model, dict]:
     """The network, uncompiled, and its metadata; see `read_metadata` for the errors."""
     metadata = read_metadata(path)
     return keras.saving.load_model(path, compile=False), metadata
+
+
+def _renumbered(config, numbers: dict[int, int]):
+    """The config with the ids of shared objects, memory addresses, replaced by 0, 1, ... as they appear."""
+    if isinstance(config, list):
+        return [_renumbered(item, numbers) for item in config]
+    if isinstance(config, dict):
+        return {
+            key: numbers.setdefault(value, len(numbers)) if key == "shared_object_id" else _renumbered(value, numbers)
+            for key, value in config.items()
+        }
+    return config

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
-from brain_tumor.errors import PipelineError
 from brain_tumor.model.augment import Augmentation, augment
 from brain_tumor.progress import bar
 
@@ -42,23 +40,6 @@ class Schedule:
     label_smoothing: float
     class_weights: str
     average: float
-
-
-def make_deterministic(threads: int, seed: int = 0) -> None:
-    """Seed every generator, fix the number of threads and forbid ops whose result varies.
-
-    Call once, before TensorFlow computes anything: the number of threads decides how sums are cut,
-    and with it the bytes of the result; the number of processor cores does not.
-    """
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError as error:
-        raise PipelineError(
-            "the number of threads must be set before TensorFlow computes: use a new process"
-        ) from error
-    tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(seed)
 
 
 def fit(
@@ -108,10 +89,12 @@ def fit(
     history, best, best_weights = [], None, None
     with bar(desc="train", unit="image", total=schedule.epochs * steps * schedule.batch_size) as progress:
         for epoch in range(1, schedule.epochs + 1):
-            model.reset_metrics()
             learning_rate = float(model.optimizer.learning_rate)
+            losses, accuracies = [], []
             for rows, batch in _batches(images, train_rows, steps, schedule.batch_size, augmentation, seed, epoch):
-                result = model.train_on_batch(batch, targets[rows], weights[rows], return_dict=True)
+                loss, accuracy = model.train_on_batch(batch, targets[rows], weights[rows])
+                losses.append(loss)
+                accuracies.append(accuracy)
                 average.update(model)
                 progress.update(len(rows))
             learned = model.get_weights()
@@ -119,8 +102,8 @@ def fit(
             row = {
                 "epoch": epoch,
                 "learning_rate": learning_rate,
-                "train/loss": float(result["loss"]),
-                "train/accuracy": float(result["accuracy"]),
+                "train/loss": float(np.mean(losses)),
+                "train/accuracy": float(np.mean(accuracies)),
                 **_validate(model, images, labels, validation_rows, classes),
             }
             history.append(row)
@@ -133,30 +116,6 @@ def fit(
                 break
     model.set_weights(best_weights)
     return history
-
-
-def predict(model: keras.Model, images: np.ndarray, rows: np.ndarray, *, batch_size: int, flips: bool) -> np.ndarray:
-    """Class probabilities of some images.
-
-    Args:
-        model: see `fit`.
-        images: (n, size, size) uint8, may be memory-mapped.
-        rows: (m,) int, rows of `images`.
-        batch_size: images computed at once.
-        flips: average over each image and its mirror image.
-
-    Returns:
-        (m, classes) float32.
-    """
-    probabilities = []
-    for start in bar(range(0, len(rows), batch_size), desc="predict", unit="batch"):
-        # In rising order, as memory-mapped arrays want it; `rows` itself may be in any.
-        batch = images[rows[start : start + batch_size]][..., None]
-        result = model.predict_on_batch(batch)
-        if flips:
-            result = (result + model.predict_on_batch(batch[:, :, ::-1])) / 2
-        probabilities.append(result)
-    return np.concatenate(probabilities)
 
 
 class _Average:
