@@ -35,6 +35,7 @@ lint: $(VENV)/.locked  ## check style and format
 
 .PHONY: repro
 repro: $(VENV)/.locked  ## run what changed, on the data set that params.yaml names
+	@[ -e .git ] || dvc config --local core.no_scm true
 	@dvc repro
 
 .PHONY: quick
@@ -54,4 +55,4 @@ lock: $(VENV)/.locked  ## make the locks anew from requirements.in and requireme
 
 .PHONY: git
 git:
-	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: DVC experiments need a git checkout, this folder is none: git clone the project" >&2; exit 1; }
+	@[ -e .git ] || { echo "error: DVC experiments need a git checkout, this folder is none: git clone the project" >&2; exit 1; }

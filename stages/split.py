@@ -19,6 +19,8 @@ def main(params, arguments):
             "warning: split.strategy is 'random': patients and copies cross the folds, the score is not to be believed",
             file=sys.stderr,
         )
+    if params.split.official_test and table["folder"].any() and (table["fold"] != "").all():
+        print(f"warning: no folder is called split.official_test = {params.split.official_test!r}", file=sys.stderr)
     known = (table["patient"] != "").mean()
     print(pd.crosstab(table["fold"].replace("", "official test"), table["label"]).to_string())
     print(f"{table['group'].nunique()} groups; the patient of {known:.1%} of the images is known")

@@ -1,6 +1,5 @@
 """Train the network of one fold: models/fold-<k>/model.keras and its learning curves."""
 
-import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -37,9 +36,6 @@ def main(params, arguments):
                 if name != "epoch":
                     live.log_metric(name, value)
             live.next_step()
-            if not sys.stderr.isatty():  # where the progress bar is silent
-                loss, score = row["train/loss"], row["validation/macro_f1"]
-                print(f"epoch {row['epoch']:3}  loss {loss:.4f}  validation macro-F1 {score:.4f}", flush=True)
 
         history = training.fit(
             model,

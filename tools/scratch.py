@@ -15,29 +15,23 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
-# What a tree without git must not bring along: results, environments, caches.
-_LEFT_OUT = {".git", ".venv", ".demo", "data", "models", "logs", "cache", "tmp", "__pycache__", "build"}
+# Made by a run or by a program: neither code nor params.
+_RESULTS = {"data", "models", "metrics", "plots", "logs", "dvc.lock"}
+_NO_CODE = {".git", ".venv", ".demo", "__pycache__", "cache", "tmp", "build"}
 
 
 def tree_files(root: Path = ROOT) -> list[Path]:
-    """Files of the project: what git tracks or would track; without git, all but results and caches."""
-    listed = (
-        subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True
-        )
-        if (root / ".git").exists() and shutil.which("git")
-        else None
-    )
-    if listed and listed.returncode == 0:
-        paths = [Path(name) for name in listed.stdout.decode().split("\0") if name]
-        return sorted(path for path in paths if (root / path).is_file())
-    found = []
-    for folder, folders, names in os.walk(root):
-        relative = Path(folder).relative_to(root)
-        # src/brain_tumor/{data,model} are code: results are left out at the top and in .dvc only
-        folders[:] = [name for name in folders if name not in _LEFT_OUT or relative.parts[:1] == ("src",)]
-        found += [relative / name for name in names]
-    return sorted(path for path in found if "__pycache__" not in path.parts)
+    """Files of the project without results: what git tracks or would track; without git, all but caches."""
+    if (root / ".git").exists() and shutil.which("git"):
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode()
+        found = [Path(name) for name in listed.split("\0") if name and (root / name).is_file()]
+    else:
+        found = []
+        for folder, folders, names in os.walk(root):
+            folders[:] = [name for name in folders if name not in _NO_CODE]
+            found += [(Path(folder) / name).relative_to(root) for name in names]
+    return sorted(path for path in found if path.parts[0] not in _RESULTS)
 
 
 def scratch_copy(target: Path, overrides: dict, root: Path = ROOT) -> None:
@@ -54,7 +48,6 @@ def scratch_copy(target: Path, overrides: dict, root: Path = ROOT) -> None:
     for path in tree_files(root):
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(root / path, target / path)
-    (target / "dvc.lock").unlink(missing_ok=True)
     yaml = YAML()
     params = yaml.load(target / "params.yaml")
     _update(params, overrides)

@@ -1,5 +1,6 @@
 """Outputs that are either whole or absent: everything is written aside, then renamed."""
 
+import glob
 import json
 import os
 import shutil
@@ -17,17 +18,20 @@ def replacing_folder(target: Path | str) -> Iterator[Path]:
     began first fails: a killed `dvc repro` leaves its stage running while the next run starts it again.
     """
     target = Path(target)
-    for stale in target.parent.glob(f"{target.name}.*.partial"):
+    for stale in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
         shutil.rmtree(stale, ignore_errors=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    former = target.with_name(f"{target.name}.{os.getpid()}.former.partial")
     partial.mkdir(parents=True)
     try:
         yield partial
         partial.stat()  # raises where a later writer took over; only then may the old result go
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            os.replace(target, former)
         os.replace(partial, target)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for folder in (partial, former):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -38,7 +42,7 @@ def replacing_file(target: Path | str) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".partial-{target.name}")
+    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
     try:
         yield partial
         os.replace(partial, target)

@@ -4,18 +4,23 @@ Training and prediction call the same `prepare`. Only operations that give the s
 processor are used: integer arithmetic and OpenCV's decode, INTER_AREA and INTER_LINEAR resize.
 """
 
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import dataclass
 
-import cv2
-import numpy as np
+# More pixels than any scanner or scan-sharing site produces; a decoder would need gigabytes.
+_MAX_PIXELS = 100_000_000
+# OpenCV reads these when it is imported: refuse by the header, before memory is taken; say nothing itself.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
 
 # A row or column belongs to the head when at least this share of its pixels is foreground:
 # enough to pass over specks and annotations, little enough to keep the vertex of the skull.
 _MIN_FOREGROUND = 0.02
 # A pixel is foreground above this share of the bright level (99th percentile) of the image.
 _FOREGROUND_LEVEL = 0.12
-# More pixels than any scanner or scan-sharing site produces; a decoder would need gigabytes.
-_MAX_PIXELS = 100_000_000
 
 
 class UnreadableImage(ValueError):
@@ -36,9 +41,6 @@ class Preprocessing:
     size: int = 128
     crop: bool = True
     clip: float = 0.5
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Typed, validated view of params.yaml. Read by the stages only; the library takes plain values."""
 
 import difflib
+import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,12 +22,18 @@ def _unique(values: list) -> list:
     return values
 
 
+def _data_set(value: str) -> str:
+    if not re.fullmatch(r"phantoms|folder:.+|[\w-]+/[\w-]+", value):
+        raise ValueError("expected a Kaggle slug owner/name, folder:PATH or phantoms")
+    return value
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(_Section):
-    dataset: Annotated[str, Field(pattern=r"^(phantoms|folder:.+|[\w-]+/[\w-]+)$")]
+    dataset: Annotated[str, AfterValidator(_data_set)]
     retries: Annotated[int, Field(ge=0, le=20)]
     stall_seconds: Annotated[float, Field(gt=0, le=3600)]
 
@@ -130,7 +138,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         content = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError as error:
         raise PipelineError(f"expected {path} in this folder, found none: run from the root of the project") from error
-    except YAMLError as error:
+    except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise PipelineError(f"expected sections such as 'train:' in {path}, received {type(content).__name__}")
@@ -149,11 +157,12 @@ def _one_line(error: dict) -> str:
     key = ".".join([*parents, name])
     if error["type"] == "extra_forbidden":
         known = _known_keys(parents)
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0)
-        return f"unknown key {key!r}, received {error['input']!r}; did you mean {'.'.join([*parents, close[0]])!r}?"
+        nearest = ".".join([*parents, *difflib.get_close_matches(name, known, n=1, cutoff=0)])
+        return f"unknown key {key!r}, received {reprlib.repr(error['input'])}; the nearest known key is {nearest!r}"
     if error["type"] == "missing":
         return f"missing key {key!r}: add it"
-    return f"{key} received {error['input']!r}; {error['msg'][0].lower()}{error['msg'][1:]}"
+    accepted = error["msg"].removeprefix("Value error, ")
+    return f"{key} received {reprlib.repr(error['input'])}; {accepted[0].lower()}{accepted[1:]}"
 
 
 def _known_keys(parents: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
     """Read a CSV file; an empty cell of names or ids is the empty string.
 
     Raises:
-        PipelineError: there is no such file.
+        PipelineError: there is no such file, or it is no table.
     """
     try:
         return pd.read_csv(path, dtype=dict.fromkeys(_STRINGS, str), keep_default_na=False)

@@ -37,7 +37,7 @@ def split_table(
             serve as validation only, see `roles`); "random" ignores the groups and so leaks.
         folds: number of folds.
         seed: of the assignment.
-        official_test: folder that is never trained on; "" or a folder that is absent means none.
+        official_test: name of the folder that is never trained on; "" or one that is absent means none.
         groups: own patients, see `known_patients`.
         provenance: table sha256,source,source_slice,group of published facts about images.
 
@@ -56,7 +56,7 @@ def split_table(
         table["patient"] = own.where(own != "", published)
     image = (facts["source"] + "/" + facts["source_slice"]).where(facts["source_slice"] != "", "")
     table["group"] = merge_groups(table["path"], [table["patient"], published, table["sha256"], image])
-    pool = (table["folder"] != official_test) | (official_test == "")
+    pool = (table["folder"].str.split("/").str[-1] != official_test) | (official_test == "")
     if strategy == "official" and pool.all():
         raise PipelineError(
             f"split.strategy 'official' needs the folder split.official_test = {official_test!r}, there is none: "
@@ -120,6 +120,8 @@ def known_patients(paths: pd.Series, groups: str) -> pd.Series:
             ) from error
         if not {"path", "patient"} <= set(own.columns):
             raise PipelineError(f"expected the columns path,patient in {groups!r}, found {','.join(own.columns)}")
+        if (several := own.groupby("path")["patient"].nunique() > 1).any():
+            raise PipelineError(f"expected one patient per path in {groups!r}, {several.idxmax()!r} has several")
         patient = dict(zip(own["path"], own["patient"], strict=True))
         patients = paths.map(lambda path: patient.get(path, ""))
     else:

@@ -36,7 +36,8 @@ def list_images(root: Path | str) -> list[ImageFile]:
     """All images of the data set at `root`, sorted by path.
 
     Raises:
-        PipelineError: no class folder, fewer than two classes, or a class folder without an image.
+        PipelineError: no class folder, fewer than two classes, a class folder without an image, images beside
+            class folders, or a name that is no UTF-8.
     """
     root = Path(root)
     images = []
@@ -50,6 +51,11 @@ def list_images(root: Path | str) -> list[ImageFile]:
             f"{f'only {labels[0]!r}' if labels else 'none'} in {root}: add one folder per class"
         )
     filled = {str(PurePosixPath(image.path).parent) for image in images}
+    if both := sorted(filled & {image.folder for image in images}):
+        raise PipelineError(f"{both[0]!r} holds images and class folders: move its images into a class folder")
+    for image in images:
+        if not image.path.isprintable():
+            raise PipelineError(f"expected names in printable UTF-8, found {image.path!a}: rename the file")
     for folder in sorted(path for path in _visible(root) if (root / path).is_dir()):
         name = folder.as_posix()
         if name not in filled and not any(other.startswith(name + "/") for other in filled):

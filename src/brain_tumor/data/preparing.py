@@ -60,10 +60,10 @@ def prepare_data_set(root: Path | str, target: Path | str, preprocessing: Prepro
         with _csv_writer(folder / "rejected.csv", ["path", "reason"]) as table:
             table.writerows(rejected)
         if len(rejected) > max_rejected * len(files):
-            path, reason = rejected[0]
+            first = "; ".join(f"{path!r}: {reason}" for path, reason in rejected[:5])
             raise PipelineError(
                 f"{len(rejected)} of {len(files)} files cannot be read, more than preprocess.max_rejected = "
-                f"{max_rejected:g} allows; the first is {path!r}: {reason}. Mend or remove the files, or raise it"
+                f"{max_rejected:g} allows: {first}{' ...' if len(rejected) > 5 else ''}. Mend or remove them"
             )
         if lost := sorted({file.label for file in files} - labels):
             raise PipelineError(f"expected a readable image in every class, found none in {lost[0]!r}")
@@ -76,11 +76,13 @@ def _prepared(
     """Prepare on all cores and yield in the order of `files`; OpenCV works outside Python's lock."""
 
     def work(file: ImageFile):
-        data = (root / file.path).read_bytes()
         try:
+            data = (root / file.path).read_bytes()
             return file, hashlib.sha256(data).hexdigest(), prepare(data, preprocessing)
         except UnreadableImage as error:
             return file, "", error
+        except OSError as error:
+            return file, "", UnreadableImage(error.strerror)
 
     with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) as pool:
         waiting = deque()

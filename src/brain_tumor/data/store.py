@@ -23,8 +23,8 @@ class Store:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.images = np.load(Path(folder) / "images.npy", mmap_mode="r")
         self.index = read_table(Path(folder) / "index.csv")
+        self.images = np.load(Path(folder) / "images.npy", mmap_mode="r")
 
 
 def fingerprint(index: pd.DataFrame) -> str:

@@ -108,7 +108,10 @@ def fit(
             }
             history.append(row)
             on_epoch(row)
-            progress.set_postfix_str(f"epoch {epoch}, validation macro-F1 {row['validation/macro_f1']:.3f}")
+            summary = f"epoch {epoch}, validation macro-F1 {row['validation/macro_f1']:.3f}"
+            progress.set_postfix_str(summary)
+            if progress.disable:  # no terminal: a line per epoch instead of the bar
+                print(f"{summary}, training loss {row['train/loss']:.3f}", flush=True)
             if best is None or row["validation/macro_f1"] > best["validation/macro_f1"]:
                 best, best_weights = row, average.weights
             model.set_weights(learned)
