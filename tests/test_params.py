@@ -22,6 +22,9 @@ def edited(folder: Path, key: str, yaml_value: str | None, rename: str | None = 
     lines, start = COMMITTED.splitlines(), 0
     for depth, section in enumerate([*sections, name]):
         start = next(i for i in range(start, len(lines)) if lines[i].startswith(f"{'  ' * depth}{section}:"))
+    if rename is None:
+        while lines[start + 1].lstrip().startswith("- "):  # the items of a list go with it
+            del lines[start + 1]
     if rename is not None:
         lines[start] = lines[start].replace(f"{name}:", f"{rename}:", 1)
     elif yaml_value is None:
