@@ -23,7 +23,7 @@ def edited(folder: Path, key: str, yaml_value: str | None, rename: str | None = 
     for depth, section in enumerate([*sections, name]):
         start = next(i for i in range(start, len(lines)) if lines[i].startswith(f"{'  ' * depth}{section}:"))
     if rename is None:
-        while lines[start + 1].lstrip().startswith("- "):  # the items of a list go with it
+        while lines[start + 1 :] and lines[start + 1].lstrip().startswith("- "):  # the items of a list go with it
             del lines[start + 1]
     if rename is not None:
         lines[start] = lines[start].replace(f"{name}:", f"{rename}:", 1)
