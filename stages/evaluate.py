@@ -16,7 +16,7 @@ def main(params, arguments):
     classes = class_names(frame)
 
     def figures(part):
-        return metrics.cohort_metrics(part["label"], probabilities(part), classes, least)
+        return metrics.cohort_metrics(part["label"], probabilities(part), classes, least, part["group"])
 
     parts = cohorts(frame, params.split.strategy)
     test = {name: figures(part) for name, part in parts.items()}

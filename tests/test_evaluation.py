@@ -408,3 +408,15 @@ def test_every_cohort_there_can_be_is_described(written):
     frame = cohorts.load_predictions(*written(), folds=[0, 1, 2])
     found = {name for strategy in ("patient", "random") for name in cohorts.cohorts(frame, strategy)}
     assert found == set(cohorts.DESCRIPTIONS)
+
+
+def test_intervals_stand_beside_their_scores():
+    random = np.random.default_rng(5)
+    labels = np.repeat(["a", "b"], 60)
+    values = random.dirichlet([1, 1], 120)
+    groups = [f"p{k // 6}" for k in range(120)]
+    figures = metrics.cohort_metrics(labels, values, ["a", "b"], groups=groups)
+    for score in ("accuracy", "balanced_accuracy", "macro_f1"):
+        assert figures[f"{score}_ci_low"] < figures[score] < figures[f"{score}_ci_high"]
+    few = metrics.cohort_metrics(labels[:70], values[:70], ["a", "b"], groups=groups[:70])
+    assert "accuracy_ci_low" in few and "macro_f1_ci_low" not in few

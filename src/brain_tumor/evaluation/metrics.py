@@ -16,11 +16,17 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score, roc_curve
 
+from brain_tumor.evaluation.bootstrap import interval
+
 _DECIMALS = 6
 
 
 def cohort_metrics(
-    labels: Sequence[str], probabilities: np.ndarray, classes: Sequence[str], min_class_images: int = 20
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    min_class_images: int = 20,
+    groups: Sequence[str] | None = None,
 ) -> dict:
     """Scores of one cohort, as nested objects of numbers that DVC and JSON take as they are.
 
@@ -33,6 +39,8 @@ def cohort_metrics(
         classes: names of the columns.
         min_class_images: images of every class that averages over classes ask for; with fewer, one image
             would move them by several points.
+        groups: patient group of each image; with it, the main scores carry 95 % intervals of a bootstrap over
+            groups (see `bootstrap.interval`) as <score>_ci_low and <score>_ci_high.
 
     Returns:
         n, n_<class>, accuracy; balanced_accuracy, macro_precision, macro_recall, macro_f1 where every class has
@@ -57,6 +65,10 @@ def cohort_metrics(
         figures["macro_precision"] = _rounded(precision.mean())
         figures["macro_recall"] = _rounded(recall.mean())
         figures["macro_f1"] = _rounded(f1.mean())
+    if groups is not None:
+        for name, bounds in interval(actual, predicted, groups, len(classes)).items():
+            if name in figures:
+                figures[f"{name}_ci_low"], figures[f"{name}_ci_high"] = map(_rounded, bounds)
     figures["log_loss"] = _rounded(0.0 - np.log(likelihood).mean())
     figures["per_class"] = {
         classes[i]: {"precision": _rounded(precision[i]), "recall": _rounded(recall[i]), "f1": _rounded(f1[i])}
