@@ -1,26 +1,34 @@
-"""Assign every image to a fold that no patient crosses: data/prepared -> data/split/folds.csv."""
+"""Assign every image to a fold that no group crosses: data/prepared, data/audit -> data/split/folds.csv."""
 
 import sys
 
 import pandas as pd
 from _stage import run
 
-from brain_tumor.data.folds import split_table
+from brain_tumor.data.folds import leaks, roles, split_table
+from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_folder
 from brain_tumor.tables import read_table, write_table
 
 
 def main(params, arguments):
-    table = split_table(read_table("data/prepared/index.csv"), **params.split.model_dump())
-    with replacing_folder("data/split") as folder:
-        write_table(folder / "folds.csv", table)
-    if params.split.strategy == "random":
-        print(
-            "warning: split.strategy is 'random': patients and copies cross the folds, the score is not to be believed",
-            file=sys.stderr,
+    options = params.split.model_dump()
+    on_leak, strategy = options.pop("on_leak"), params.split.strategy
+    table = split_table(read_table("data/prepared/index.csv"), read_table("data/audit/groups.csv"), **options)
+    found = [leaks(table, roles(table, k, strategy, on_leak), strategy) for k in range(params.split.folds)]
+    leaking = pd.concat(found).drop_duplicates("path")
+    if len(leaking):
+        first = "; ".join(
+            f"{row.path} ({row.role}) and {row.other} ({row.other_role})" for row in leaking[:3].itertuples()
         )
+        told = f"{len(leaking)} images of the split {strategy!r} have a copy or their patient on another side: {first}"
+        if on_leak == "fail":
+            raise PipelineError(f"{told}. Set split.on_leak to drop or report, or split.strategy to patient")
+        print(f"warning: {told}. The score is not to be believed", file=sys.stderr)
     if params.split.official_test and table["folder"].any() and (table["fold"] != "").all():
         print(f"warning: no folder is called split.official_test = {params.split.official_test!r}", file=sys.stderr)
+    with replacing_folder("data/split") as folder:
+        write_table(folder / "folds.csv", table)
     known = (table["patient"] != "").mean()
     print(pd.crosstab(table["fold"].replace("", "official test"), table["label"]).to_string())
     print(f"{table['group'].nunique()} groups; the patient of {known:.1%} of the images is known")

@@ -25,7 +25,7 @@ def main(params, arguments):
     make_deterministic(params.train.threads, params.train.seed)
     store = Store("data/prepared")
     table = read_table("data/split/folds.csv")
-    role = roles(table, arguments.fold, params.split.strategy)
+    role = roles(table, arguments.fold, params.split.strategy, params.split.on_leak)
     classes = sorted(table["label"].unique())
     model = networks.compact(params.preprocess.size, len(classes), **params.model.model_dump())
     print(f"fold {arguments.fold}: {model.count_params():,} weights, {(role == 'train').sum()} training images")

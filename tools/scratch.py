@@ -17,6 +17,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 # Made by a run or by a program: neither code nor params.
 _RESULTS = {"data", "models", "metrics", "plots", "logs", "dvc.lock"}
+# Written by hand, though they lie among results.
+_INPUTS = {Path("data/fixes.csv"), Path("data/patients.csv")}
 _NO_CODE = {".git", ".venv", ".demo", "__pycache__", "cache", "tmp", "build"}
 
 
@@ -31,7 +33,7 @@ def tree_files(root: Path = ROOT) -> list[Path]:
         for folder, folders, names in os.walk(root):
             folders[:] = [name for name in folders if name not in _NO_CODE]
             found += [(Path(folder) / name).relative_to(root) for name in names]
-    return sorted(path for path in found if path.parts[0] not in _RESULTS)
+    return sorted(path for path in found if path.parts[0] not in _RESULTS or path in _INPUTS)
 
 
 def scratch_copy(target: Path, overrides: dict, root: Path = ROOT) -> None:

@@ -55,12 +55,22 @@ class Preprocess(_Section):
     max_rejected: Share
 
 
+class Audit(_Section):
+    patients: str | None
+    hash_distance: Annotated[int, Field(ge=0, le=128)]
+    candidates: Annotated[int, Field(ge=1, le=10_000)]
+    crops: bool
+    similarity: Annotated[float, Field(ge=0, le=1)]
+    max_group_share: Share
+
+
 class Split(_Section):
-    strategy: Literal["patient", "random", "official"]
+    strategy: Literal["patient", "random", "official", "file"]
     folds: Annotated[int, Field(ge=3, le=100)]
     seed: Seed
-    groups: str | None
     official_test: str
+    file: str | None
+    on_leak: Literal["fail", "drop", "report"]
 
 
 class Model(_Section):
@@ -99,6 +109,7 @@ class Train(_Section):
 
 class Predict(_Section):
     flips: bool
+    controls: bool
     batch_size: Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -112,6 +123,7 @@ class Params(_Section):
     data: Data
     phantoms: Phantoms
     preprocess: Preprocess
+    audit: Audit
     split: Split
     model: Model
     train: Train

@@ -8,7 +8,10 @@ from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_file
 
 # Names and ids, never guessed at: a class may be called "NA" and a patient "007".
-_STRINGS = ("path", "sha256", "label", "folder", "patient", "group", "fold", "role", "source", "source_slice")
+_STRINGS = (
+    *("path", "sha256", "label", "folder", "patient", "copies", "group", "fold", "role", "source", "source_slice"),
+    *("other", "other_label", "kind", "orientation", "action", "reason", "suggested"),
+)
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
@@ -23,6 +26,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
         raise PipelineError(
             f"expected {path}, found no such file: run the stages before this one (dvc repro)"
         ) from None
+    except ValueError as error:  # empty, no text, or rows of different lengths
+        raise PipelineError(f"expected a CSV table in {path}: {' '.join(str(error).split())}") from error
 
 
 def write_table(path: Path | str, frame: pd.DataFrame) -> None:

@@ -1,61 +1,58 @@
-"""Who may be trained on together: patient groups, and folds that no group crosses."""
-
-import re
-from pathlib import Path
+"""Who is trained on, who is judged: folds that no patient group crosses, and what leaks where one does."""
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from brain_tumor.errors import PipelineError
 from brain_tumor.tables import read_table
 
-# Source slice, patient and patient group of the images of the Kaggle set that could be matched with
-# the figshare set of Cheng et al. (doi 10.6084/m9.figshare.1512427); see ATTRIBUTION.md.
-PROVENANCE = Path(__file__).with_name("provenance.csv")
+FOLD_COLUMNS = ["path", "sha256", "label", "folder", "patient", "copies", "group", "fold"]
 
-FOLD_COLUMNS = ["path", "sha256", "label", "folder", "patient", "group", "fold"]
+# What a split of the user may say instead of a number; fold 0 is the test of `train.folds: [0]`.
+_PARTS = {"test": "0", "validation": "1", "train": "2"}
 
 
 def split_table(
     index: pd.DataFrame,
+    groups: pd.DataFrame,
     *,
     strategy: str,
     folds: int,
     seed: int,
     official_test: str,
-    groups: str | None = None,
-    provenance: Path | str = PROVENANCE,
+    file: str | None = None,
 ) -> pd.DataFrame:
     """Assign every image of the training pool to a fold.
 
     Args:
         index: index of the store, a row an image.
+        groups: what the audit merged: path, group, patient, copies; see `audit.groups.group_table`.
         strategy: "patient" keeps every group within one fold; "official" does the same (its folds
-            serve as validation only, see `roles`); "random" ignores the groups and so leaks.
+            serve as validation only, see `roles`); "random" ignores the groups and so leaks; "file" takes the
+            folds as the user brings them.
         folds: number of folds.
         seed: of the assignment.
         official_test: name of the folder that is never trained on; "" or one that is absent means none.
-        groups: own patients, see `known_patients`.
-        provenance: table sha256,source,source_slice,group of published facts about images.
+        file: under "file", a CSV file path,fold for the images of the pool: fold is 0 to folds - 1, or test,
+            validation, train (folds 0, 1, 2).
 
     Returns:
-        Columns `FOLD_COLUMNS`, in the order of `index`. `patient` is "" where unknown. `group` is the
-        unit of splitting. `fold` is 0 to folds - 1, or "" for the images of `official_test`.
+        Columns `FOLD_COLUMNS`, in the order of `index`. `patient` and `copies` are "" where unknown and where there
+        are none. `group` is the unit of splitting. `fold` is 0 to folds - 1, or "" for the images of `official_test`.
 
     Raises:
-        PipelineError: a class has too few images or groups to be in every fold.
+        PipelineError: a class has too few images or groups to be in every fold, or the user's split does not
+            fit the data.
     """
-    table = index[["path", "sha256", "label", "folder"]].copy()
-    facts = _facts(index, provenance)
-    published = table["patient"] = facts["group"].set_axis(table.index)
-    if groups:
-        own = known_patients(table["path"], groups)
-        table["patient"] = own.where(own != "", published)
-    image = (facts["source"] + "/" + facts["source_slice"]).where(facts["source_slice"] != "", "")
-    table["group"] = merge_groups(table["path"], [table["patient"], published, table["sha256"], image])
+    table = index[["path", "sha256", "label", "folder"]].merge(
+        groups[["path", "group", "patient", "copies"]], on="path", how="left", validate="one_to_one"
+    )
+    if (lost := table["group"].isna()).any():
+        raise PipelineError(
+            f"expected every image in data/audit/groups.csv, {table['path'][lost].iloc[0]!r} is not there: "
+            "run the audit stage again"
+        )
     pool = (table["folder"].str.split("/").str[-1] != official_test) | (official_test == "")
     if strategy == "official" and pool.all():
         raise PipelineError(
@@ -68,20 +65,30 @@ def split_table(
             "learn it; add images or remove the class"
         )
     table["fold"] = ""
-    # Sorted by path, so that the folds depend on what the images are and not on the order they came in.
-    ordered = table[pool].sort_values("path")
-    table.loc[ordered.index, "fold"] = [str(k) for k in _assign(ordered, folds, seed, grouped=strategy != "random")]
+    if strategy == "file":
+        table.loc[pool, "fold"] = _read_folds(table.loc[pool, "path"], file, folds)
+    else:
+        # Sorted by path, so that the folds depend on what the images are and not on the order they came in.
+        ordered = table[pool].sort_values("path")
+        table.loc[ordered.index, "fold"] = [str(k) for k in _assign(ordered, folds, seed, grouped=strategy != "random")]
     return table[FOLD_COLUMNS]
 
 
-def roles(table: pd.DataFrame, fold: int, strategy: str) -> np.ndarray:
+def roles(table: pd.DataFrame, fold: int, strategy: str, on_leak: str) -> np.ndarray:
     """What each image is to the model of fold `fold`.
 
     With fold k as test, the next one is validation and the rest training. Under the strategy
     "official" the test is the published folder, fold k is validation and the rest training.
 
+    Args:
+        table: what `split_table` returns.
+        fold: number of the fold.
+        strategy: as for `split_table`.
+        on_leak: "drop" leaves out training images whose group is also judged, and validation images whose
+            group is also tested; "report" and "fail" leave them where they are.
+
     Returns:
-        (n,) str: "train", "validation", "test" or "official_test".
+        (n,) str: "train", "validation", "test", "official_test" or "left_out".
     """
     folds = sorted({int(f) for f in table["fold"] if f != ""})
     if fold not in folds:
@@ -91,82 +98,75 @@ def roles(table: pd.DataFrame, fold: int, strategy: str) -> np.ndarray:
     if strategy != "official":
         names[str(fold)] = "test"
     names[str(validation)] = "validation"
-    return table["fold"].map(names).to_numpy(dtype=str)
+    role = table["fold"].map(names).to_numpy(dtype=str)
+    if on_leak == "drop":
+        order = _order(strategy)
+        for place, name in enumerate(order):
+            judged_before = table["group"].isin(table["group"][np.isin(role, order[:place])])
+            role[(role == name) & judged_before.to_numpy()] = "left_out"
+        for name in order:
+            if not (role == name).any():
+                raise PipelineError(
+                    f"split.on_leak 'drop' leaves no {name} image in fold {fold}: bring a split that leaks less"
+                )
+    return role
 
 
-def known_patients(paths: pd.Series, groups: str) -> pd.Series:
-    """Patients of own data.
-
-    Args:
-        paths: of the images, relative to the root of the data set.
-        groups: a CSV file with the columns path,patient, or a regular expression that is searched in
-            each path; its first group (or the whole match) is the patient.
-
-    Returns:
-        (n,) str with the index of `paths`, "" where nothing is known.
-
-    Raises:
-        PipelineError: the file is missing or lacks a column, the expression is no valid one, or
-            no image is matched.
-    """
-    if groups.endswith(".csv"):
-        if not Path(groups).is_file():
-            raise PipelineError(f"expected split.groups to name a CSV file path,patient; {groups!r} does not exist")
-        try:
-            own = pd.read_csv(groups, dtype=str, keep_default_na=False)
-        except ValueError as error:  # empty, no text, or rows of different lengths
-            raise PipelineError(
-                f"expected a CSV file path,patient in {groups!r}: {' '.join(str(error).split())}"
-            ) from error
-        if not {"path", "patient"} <= set(own.columns):
-            raise PipelineError(f"expected the columns path,patient in {groups!r}, found {','.join(own.columns)}")
-        if (several := own.groupby("path")["patient"].nunique() > 1).any():
-            raise PipelineError(f"expected one patient per path in {groups!r}, {several.idxmax()!r} has several")
-        patient = dict(zip(own["path"], own["patient"], strict=True))
-        patients = paths.map(lambda path: patient.get(path, ""))
-    else:
-        try:
-            pattern = re.compile(groups)
-        except re.error as error:
-            raise PipelineError(
-                f"split.groups {groups!r} is neither a .csv file nor a valid expression: {error}"
-            ) from error
-        matches = paths.map(pattern.search)
-        patients = matches.map(lambda m: "" if m is None else (m.group(1) if pattern.groups else m.group(0)) or "")
-    if (patients == "").all():
-        raise PipelineError(f"split.groups {groups!r} gives no patient for any image, the first is {paths.iloc[0]!r}")
-    return patients
-
-
-def merge_groups(paths: pd.Series, keys: list[pd.Series]) -> np.ndarray:
-    """Join images that share a value in any of `keys`, over any number of steps.
+def leaks(table: pd.DataFrame, role: np.ndarray, strategy: str) -> pd.DataFrame:
+    """Images that are judged although an image of their group is learned from.
 
     Args:
-        paths: (n,) names of the images.
-        keys: each (n,) str; "" is no key.
+        table: what `split_table` returns.
+        role: what `roles` returns.
+        strategy: as for `split_table`; under all but "official" the published folder is an exhibit and no leak.
 
     Returns:
-        (n,) str: the lowest path of the group each image belongs to.
+        Columns path, role, other, other_role, by: `by` is "copy" where both show one picture, else "patient". One
+        row per image, beside the first of its group that is learned from (or, for a test image, validated
+        with), a copy if there is one.
     """
-    n = len(paths)
-    images, nodes = [], []
-    offset = n
-    for key in keys:
-        codes, values = pd.factorize(key)
-        present = np.flatnonzero((key != "").to_numpy())
-        images.append(present)
-        nodes.append(codes[present] + offset)
-        offset += len(values)
-    rows, columns = np.concatenate(images), np.concatenate(nodes)
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(offset, offset))
-    component = connected_components(graph, directed=False)[1][:n]
-    return paths.groupby(component).transform("min").to_numpy(dtype=str)
+    order = _order(strategy)
+    rows = []
+    place = pd.Series([order.index(name) if name in order else -1 for name in role], index=table.index)
+    parts = table.assign(place=place, role=role)[place >= 0]
+    mixed = parts.groupby("group")["place"].transform("nunique") > 1
+    for _, members in parts[mixed].sort_values("path").groupby("group"):
+        for image in members[members["place"] < len(order) - 1].itertuples():
+            later = members[members["place"] > image.place]
+            if later.empty:
+                continue
+            copies = later[(later["copies"] == image.copies) & (image.copies != "")]
+            other = (copies if len(copies) else later).iloc[0]
+            rows.append((image.path, image.role, other["path"], other["role"], "copy" if len(copies) else "patient"))
+    return pd.DataFrame(rows, columns=["path", "role", "other", "other_role", "by"])
 
 
-def _facts(index: pd.DataFrame, provenance: Path | str) -> pd.DataFrame:
-    """Published facts of each image by its content; "" where there are none."""
-    facts = read_table(provenance).drop_duplicates("sha256")[["sha256", "source", "source_slice", "group"]]
-    return index[["sha256"]].merge(facts, on="sha256", how="left").fillna("")
+def _order(strategy: str) -> list[str]:
+    """Roles from what is judged last to what is learned from."""
+    return ["official_test" if strategy == "official" else "test", "validation", "train"]
+
+
+def _read_folds(paths: pd.Series, file: str | None, folds: int) -> pd.Series:
+    if file is None:
+        raise PipelineError("split.strategy 'file' needs split.file, a CSV file path,fold: name it")
+    given = read_table(file)
+    if not {"path", "fold"} <= set(given.columns):
+        raise PipelineError(f"expected the columns path,fold in {file!r}, found {','.join(given.columns)}")
+    if (again := given["path"].duplicated()).any():
+        raise PipelineError(f"expected each path once in {file!r}, found {given['path'][again].iloc[0]!r} again")
+    fold = paths.map(given.set_index("path")["fold"].replace(_PARTS))
+    if fold.isna().any():
+        raise PipelineError(
+            f"expected every image of the pool in {file!r}, {paths[fold.isna()].iloc[0]!r} and "
+            f"{int(fold.isna().sum()) - 1} others are missing: add them, or drop them in data/fixes.csv"
+        )
+    expected = {str(k) for k in range(folds)}
+    if set(fold) != expected:
+        raise PipelineError(
+            f"expected the folds {sorted(expected, key=int)} (split.folds = {folds}) or test, validation, train "
+            f"in {file!r}, found {sorted(set(fold))}: change the file or split.folds"
+        )
+    return fold
 
 
 def _assign(pool: pd.DataFrame, folds: int, seed: int, grouped: bool) -> np.ndarray:

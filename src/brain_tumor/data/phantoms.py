@@ -37,6 +37,7 @@ _QUALITY = 92  # of the JPEGs, except re-compressed copies
 
 _Triple = tuple[float, float, float]
 _SOFTNESS = 0.022  # width of a border between tissues
+_GOLDEN = 0.6180339887498949  # its multiples, less their whole part, stay apart
 _BEND = 0.03  # how far a patient strays from the symmetric head
 
 _TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -309,6 +310,7 @@ class _Patient:
         shape: (height, width) of the files, in pixels.
         view: length of the longer edge of the field of view.
         noise, bias_size, curve: of the signal, where fat is about 0.8.
+        first_level: where slice 0 lies, as a share of the range of levels.
     """
 
     levels: dict[str, float]
@@ -328,6 +330,7 @@ class _Patient:
     noise: float
     bias_size: float
     curve: float
+    first_level: float
 
 
 def _simulate_patient(label: str, size: int, rng: np.random.Generator) -> _Patient:
@@ -349,6 +352,7 @@ def _simulate_patient(label: str, size: int, rng: np.random.Generator) -> _Patie
         noise=rng.uniform(0.012, 0.035),
         bias_size=rng.uniform(0.05, 0.18),
         curve=rng.uniform(-0.25, 0.6),
+        first_level=rng.random(),
     )
 
 
@@ -365,8 +369,11 @@ def _in_scanner(patient: _Patient, point: _Triple) -> _Triple:
     return tuple(c - _BEND * float(bend(here)[0]) for c, bend in zip(raw, patient.bend, strict=True))
 
 
-def _slice_points(patient: _Patient, plane: str, rng: np.random.Generator) -> _Points:
-    """The points of a slice through the lesion (or where it would be), slightly turned, tilted and shifted."""
+def _slice_points(patient: _Patient, plane: str, index: int, rng: np.random.Generator) -> _Points:
+    """The points of a slice through the lesion (or where it would be), slightly turned, tilted and shifted.
+
+    Golden-ratio steps keep the levels of a patient's slices apart, as the slice gap of a scanner does.
+    """
     height, width = patient.shape
     step = patient.view * rng.uniform(0.97, 1.03) / max(patient.shape)
     half_turn = rng.uniform(-0.05, 0.05)  # tangent of half the angle: cosine and sine without libm
@@ -375,7 +382,7 @@ def _slice_points(patient: _Patient, plane: str, rng: np.random.Generator) -> _P
     up = (((height - 1) / 2 - np.arange(height)) * step)[:, None]
     axis = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
     lesion = patient.lesion
-    offset = lesion.half_axes[axis] * rng.uniform(-0.5, 0.5)
+    offset = lesion.half_axes[axis] * 1.4 * ((patient.first_level + index * _GOLDEN) % 1 - 0.5)
     if lesion.home == "cavity":  # towards the middle, since the skull cuts off the outer side
         offset = math.copysign(offset, _VAULT[0][axis] - lesion.centre[axis])
     level = _in_scanner(patient, lesion.centre)[axis] + offset
@@ -541,7 +548,7 @@ def draw_scan(
         raise ValueError(f"expected a label of {CLASSES} and a plane of {PLANES}, got {label!r} and {plane!r}")
     person = _simulate_patient(label, size, np.random.default_rng([seed, patient]))
     rng = np.random.default_rng([seed, patient, 1 + index])
-    points = _slice_points(person, plane, rng)
+    points = _slice_points(person, plane, index, rng)
     signal, mask = _render(person, points)
     signal *= (1 + person.bias_size * person.bias(points)) * rng.uniform(0.8, 1.15)
     # The magnitude of a complex signal with noise in both parts: Rician.
@@ -593,7 +600,8 @@ def _plan(
     for number in sorted(in_test):
         label, folder = CLASSES[(number - 1) % len(CLASSES)], FOLDERS[in_test[number]]
         for index in range(int(rng.integers(slices - slices // 2, slices + slices // 2, endpoint=True))):
-            patient, plane = f"p{number:04d}", str(rng.choice(PLANES))
+            # Planes in turn: between two slices of one plane lie three steps of their level.
+            patient, plane = f"p{number:04d}", PLANES[(number + index) % len(PLANES)]
             drawn.append(_Image(f"{folder}/{label}/{patient}_s{index:02d}.jpg", label, label, patient, plane, index))
 
     kinds = ("exact", "mirrored", "recompressed")

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from brain_tumor.data.fixes import apply_fixes
 from brain_tumor.data.layout import ImageFile, list_images
 from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_folder
@@ -23,7 +24,9 @@ _INDEX = ["row", "path", "sha256", "label", "folder", "width", "height"]
 _WINDOW = 256
 
 
-def prepare_data_set(root: Path | str, target: Path | str, preprocessing: Preprocessing, max_rejected: float) -> int:
+def prepare_data_set(
+    root: Path | str, target: Path | str, preprocessing: Preprocessing, max_rejected: float, fixes: dict[str, str]
+) -> int:
     """Prepare every image below `root` and write the store `target`; memory stays bounded.
 
     Args:
@@ -31,15 +34,17 @@ def prepare_data_set(root: Path | str, target: Path | str, preprocessing: Prepro
         target: folder of the store, see `data.store`; replaced as a whole when everything went well.
         preprocessing: options of `imaging.prepare`.
         max_rejected: largest share (0 to 1) of files that may be unreadable.
+        fixes: images to leave out or to label otherwise, see `data.fixes`.
 
     Returns:
         Number of images in the store.
 
     Raises:
-        PipelineError: the layout is unusable, too many files are unreadable, or a class has no
-            readable image.
+        PipelineError: the layout is unusable, a fix fits no image, too many files are unreadable, or a class
+            has no readable image.
     """
-    root, files = Path(root), list_images(root)
+    root, found = Path(root), list_images(root)
+    files = apply_fixes(found, fixes)
     rejected: list[tuple[str, str]] = []
     labels = set()
     with replacing_folder(target) as folder:
@@ -59,13 +64,15 @@ def prepare_data_set(root: Path | str, target: Path | str, preprocessing: Prepro
             _write_header(images, row, preprocessing.size)
         with _csv_writer(folder / "rejected.csv", ["path", "reason"]) as table:
             table.writerows(rejected)
+        with _csv_writer(folder / "fixed.csv", ["path", "action"]) as table:
+            table.writerows(sorted(fixes.items()))
         if len(rejected) > max_rejected * len(files):
             first = "; ".join(f"{path!r}: {reason}" for path, reason in rejected[:5])
             raise PipelineError(
                 f"{len(rejected)} of {len(files)} files cannot be read, more than preprocess.max_rejected = "
                 f"{max_rejected:g} allows: {first}{' ...' if len(rejected) > 5 else ''}. Mend or remove them"
             )
-        if lost := sorted({file.label for file in files} - labels):
+        if lost := sorted({file.label for file in found} - labels):
             raise PipelineError(f"expected a readable image in every class, found none in {lost[0]!r}")
     return row
 

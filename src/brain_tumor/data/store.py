@@ -1,8 +1,9 @@
 """Prepared images on disk: one memory-mapped array and an index beside it.
 
 images.npy     (n, size, size) uint8, a row an image
-index.csv      row,path,sha256,label,folder,width,height   (width and height of the file, in pixels)
+index.csv      row,path,sha256,label,folder,width,height    (width and height of the file, in pixels)
 rejected.csv   path,reason
+fixed.csv      path,action                                   what data/fixes.csv changed
 """
 
 import hashlib

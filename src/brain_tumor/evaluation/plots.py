@@ -1,35 +1,18 @@
-"""Figures for a report and for print: PNG files with the same bytes for the same numbers.
+"""Figures for a report and for print.
 
-Drawn through matplotlib's object interface under one fixed style, so that neither the user's matplotlibrc nor
-an earlier plot changes them. Colours are told apart by colour-blind readers, or a line style tells them apart.
+Colours are told apart by colour-blind readers, or a line style tells them apart.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from brain_tumor.files import replacing_file
+from brain_tumor.evaluation.figures import figure_file
 
-_STYLE = {
-    **seaborn.axes_style("whitegrid"),
-    "font.family": "DejaVu Sans",  # ships with matplotlib
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.edgecolor": "0.6",
-    "grid.color": "0.9",
-    "legend.frameon": False,
-    "lines.linewidth": 1.4,
-    "text.parse_math": False,  # names of classes are shown as they are, "$" included
-}
 _DASHES = ("-", "--", "-.", ":")
 
 
@@ -49,7 +32,7 @@ def confusion_png(path: Path | str, counts: pd.DataFrame, title: str) -> None:
         for row in zip(counts.to_numpy(), shares.to_numpy(), strict=True)
     ]
     cell = np.clip(6 / len(counts.columns), 0.65, 1.4)  # inches
-    with _figure(path, cell * len(counts.columns) + 3, cell * len(counts) + 2) as figure:
+    with figure_file(path, cell * len(counts.columns) + 3, cell * len(counts) + 2) as figure:
         axes = figure.subplots()
         seaborn.heatmap(
             shares,
@@ -82,7 +65,7 @@ def roc_png(path: Path | str, curves: pd.DataFrame, areas: dict[str, float], tit
         areas: class -> area under its curve, as `metrics.roc_areas` gives.
         title: what the curves are of.
     """
-    with _figure(path, 7.5, 4.2) as figure:
+    with figure_file(path, 7.5, 4.2) as figure:
         axes = figure.subplots()
         colors = seaborn.color_palette("colorblind", len(areas))
         for i, (name, area) in enumerate(areas.items()):
@@ -114,7 +97,7 @@ def training_png(path: Path | str, histories: dict[int, pd.DataFrame]) -> None:
             validation_macro_f1. The chosen epoch is the first one of best macro-F1.
     """
     colors = seaborn.color_palette("colorblind", len(histories))
-    with _figure(path, 10, 3.6) as figure:
+    with figure_file(path, 10, 3.6) as figure:
         loss, score = figure.subplots(1, 2)
         key = []
         for i, (fold, history) in enumerate(sorted(histories.items())):
@@ -142,11 +125,29 @@ def training_png(path: Path | str, histories: dict[int, pd.DataFrame]) -> None:
         figure.legend(handles=key, loc="outside right center")
 
 
-@contextmanager
-def _figure(path: Path | str, width: float, height: float) -> Iterator[Figure]:
-    """Yield an empty figure (inches); what the block draws takes the place of the PNG file at `path`."""
-    with matplotlib.style.context(["default", _STYLE]), replacing_file(path) as partial:
-        figure = Figure(figsize=(width, height), layout="compressed")
-        yield figure
-        # matplotlib writes its name and version into the file unless told not to.
-        figure.savefig(partial, format="png", dpi=200, bbox_inches="tight", metadata={"Software": None})
+def shortcuts_png(path: Path | str, rows: pd.DataFrame, chance: float) -> None:
+    """Draw how well each control tells the class, with intervals, beside chance.
+
+    Args:
+        path: PNG file to write.
+        rows: columns source ("file", "network"), control, balanced_accuracy and its _ci_low and _ci_high.
+        chance: balanced accuracy of guessing, one by the number of classes.
+    """
+    with figure_file(path, 7.5, 0.34 * max(len(rows), 1) + 1.2) as figure:
+        axes = figure.subplots()
+        colors = dict(zip(("file", "network"), seaborn.color_palette("colorblind", 2), strict=True))
+        for place, row in enumerate(rows.itertuples()):
+            score = row.balanced_accuracy
+            spread = [[score - row.balanced_accuracy_ci_low], [row.balanced_accuracy_ci_high - score]]
+            axes.barh(place, score, color=colors[row.source], height=0.7)
+            axes.errorbar(score, place, xerr=spread, color="black", linewidth=1, capsize=3)
+        axes.axvline(chance, color="0.4", linestyle="--", linewidth=1)
+        names = {"file": "file: ", "network": "network: "}
+        labels = [names[row.source] + row.control.replace("_", " ") for row in rows.itertuples()]
+        axes.set_yticks(range(len(rows)), labels)
+        axes.invert_yaxis()
+        axes.set(
+            xlim=(0, 1), xlabel=f"balanced accuracy, 95 % interval over patient groups (dashed: chance, {chance:.2f})"
+        )
+        axes.set_title("What tells the class without looking at the disease", loc="left")
+        axes.grid(axis="y", visible=False)

@@ -1,0 +1,60 @@
+"""Which images show the same picture: byte for byte, or re-compressed, resized, brightened, cropped, turned."""
+
+import numpy as np
+import pandas as pd
+
+from brain_tumor.audit.hashing import WINDOWS, candidates
+from brain_tumor.audit.matching import lay_on, similarity
+from brain_tumor.audit.views import ORIENTATIONS
+from brain_tumor.progress import bar
+
+IDENTICAL, COPY, LOOK_ALIKE = "identical", "copy", "look_alike"
+COPY_COLUMNS = ["kind", "path", "other", "score", "orientation"]
+
+# Below this correlation of the whole pictures no copy was seen; their detail is not compared.
+_LEAST_CORRELATION = 0.6
+
+
+def find_copies(
+    index: pd.DataFrame, views: np.ndarray, *, hash_distance: int, candidates_per_image: int, crops: bool, least: float
+) -> pd.DataFrame:
+    """Pairs of images of the same picture, and the nearest ones that are not.
+
+    Args:
+        index: index of the store: columns path and sha256.
+        views: (m, SIZE, SIZE) uint8, one per distinct content, as `reading.read_views` gives them.
+        hash_distance: bits of the 256-bit hashes that candidates may differ in.
+        candidates_per_image: look-alikes whose pixels are compared, per image.
+        crops: compare crops as well; costs 81 times as many comparisons of hashes.
+        least: similarity (see `matching.similarity`) from which a candidate is a copy.
+
+    Returns:
+        Columns `COPY_COLUMNS`, sorted by kind and falling score. kind is "identical" (path is the first of its
+        byte-identical files, other each further one), "copy", or "look_alike" for candidates that were compared and
+        not accepted. A content that stands in several files is represented by the first of them in pairs of
+        the two latter kinds. `orientation` is what has to be done to the image at `path`.
+    """
+    paths = index.drop_duplicates("sha256")["path"].to_numpy(str)
+    first = index.groupby("sha256")["path"].transform("first")
+    again = index["path"] != first
+    identical = pd.DataFrame({"path": first[again], "other": index["path"][again], "score": 1.0})
+    identical = identical.assign(kind=IDENTICAL, orientation=ORIENTATIONS[0])
+
+    found = candidates(views, hash_distance, candidates_per_image, WINDOWS if crops else WINDOWS[:1])
+    scores = np.full(len(found.a), -1.0)
+    for m in bar(range(len(scores)), desc="match", unit="pair"):
+        a, b = views[found.a[m]], views[found.b[m]]
+        part, correlation = lay_on(a, found.orientation[m], WINDOWS[found.window[m]], b)
+        if correlation >= _LEAST_CORRELATION:
+            scores[m] = similarity(part, b)
+    alike = pd.DataFrame(
+        {
+            "kind": np.where(scores >= least, COPY, LOOK_ALIKE),
+            "path": paths[found.a],
+            "other": paths[found.b],
+            "score": scores,
+            "orientation": np.array(ORIENTATIONS)[found.orientation],
+        }
+    )
+    pairs = pd.concat([identical, alike])[COPY_COLUMNS]
+    return pairs.sort_values(["kind", "score", "path", "other"], ascending=[True, False, True, True], ignore_index=True)

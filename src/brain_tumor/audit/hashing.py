@@ -1,0 +1,138 @@
+"""Candidates for copies: 256-bit gradient hashes, compared in eight orientations and many crops.
+
+A bit tells whether one cell of a 12 x 12 thumbnail is brighter than its neighbour to the left or above (the
+"difference hash" of N. Krawetz, 2013, in both directions). The eight comparisons next to the corners are left
+out: background, and without them the 256 bits are closed under flips and quarter turns.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+
+from brain_tumor.audit.views import ORIENTATIONS, SIZE, oriented, resized
+from brain_tumor.progress import bar
+
+BITS = 256
+_GRID = 12
+# What a copy may have lost at two opposite edges of the head, as shares of its box; a crop between two of
+# these is near enough to either for its hash.
+_CUTS = tuple(itertools.product((0.0, 0.05, 0.1), repeat=2))
+WINDOWS = np.array(
+    [
+        [round(left * SIZE), SIZE - round(right * SIZE), round(top * SIZE), SIZE - round(bottom * SIZE)]
+        for (left, right), (top, bottom) in itertools.product(_CUTS, _CUTS)
+    ]
+)
+"""(81, 4) int: left, right, top, bottom of the crops of a view that are looked for, pixels; the first is all of it."""
+
+
+def _kept_bits() -> np.ndarray:
+    across = np.ones((_GRID, _GRID - 1), bool)
+    across[np.ix_([0, -1], [0, -1])] = False
+    return np.concatenate([across.ravel(), across.T.ravel()])
+
+
+_KEPT = _kept_bits()
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs of views that may show the same picture: the crop `window` of view `a`, brought into
+    `orientation`, looks like view `b`. All (m,) int; each pair stands once, whichever of the two was cropped.
+
+    Attributes:
+        a, b: rows of the views.
+        orientation: position in `ORIENTATIONS`.
+        window: row of `WINDOWS`.
+        distance: bits that differ.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    orientation: np.ndarray
+    window: np.ndarray
+    distance: np.ndarray
+
+
+def thumbnails(pictures: np.ndarray, window: np.ndarray = WINDOWS[0]) -> np.ndarray:
+    """One crop of each of (n, SIZE, SIZE) uint8 views as (n, 12, 12) uint8."""
+    left, right, top, bottom = window
+    return np.stack([resized(picture[top:bottom, left:right], _GRID) for picture in pictures])
+
+
+def hashes(thumbs: np.ndarray) -> np.ndarray:
+    """The hashes of (n, 12, 12) uint8 thumbnails: (n, 32) uint8, 256 bits each."""
+    across = thumbs[:, :, 1:] > thumbs[:, :, :-1]
+    down = thumbs[:, 1:] > thumbs[:, :-1]
+    bits = np.concatenate([part.reshape(len(thumbs), -1) for part in (across, down)], axis=1)
+    return np.packbits(bits[:, _KEPT], axis=1)
+
+
+def search(database: np.ndarray, queries: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of hashes that differ in at most `radius` bits, by exhaustive comparison.
+
+    Args:
+        database: (n, 32) uint8.
+        queries: (m, 32) uint8.
+        radius: in bits.
+
+    Returns:
+        (k,) int64 each: rows of `queries`, rows of `database`, distances.
+    """
+    index = faiss.IndexBinaryFlat(BITS)
+    index.add(np.ascontiguousarray(database))
+    # faiss leaves out pairs at the radius itself.
+    limits, distances, rows = index.range_search(np.ascontiguousarray(queries), radius + 1)
+    found = np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64)))
+    return found, rows.astype(np.int64), distances.astype(np.int64)
+
+
+def candidates(pictures: np.ndarray, radius: int, most: int, windows: np.ndarray = WINDOWS) -> Candidates:
+    """Pairs of views whose hashes are near in some orientation and crop.
+
+    Args:
+        pictures: (n, SIZE, SIZE) uint8 views.
+        radius: largest number of bits that differ.
+        most: partners per view, the nearest first: bounds the work on large sets of look-alikes.
+        windows: the crops to look for, the first rows of `WINDOWS`.
+    """
+    database = hashes(thumbnails(pictures))
+    n, found = len(pictures), np.empty((0, 3), np.int64)
+    for w, window in enumerate(bar(windows, desc="compare", unit="crop")):
+        thumbs = thumbnails(pictures, window)
+        for orientation in range(len(ORIENTATIONS)):
+            a, b, distance = search(database, hashes(oriented(thumbs, orientation)), radius)
+            other = a != b
+            a, b, distance = a[other], b[other], distance[other]
+            # One number says how a pair was found and whether its first view is the cropped one; the order
+            # settles ties between equal distances.
+            how = (w * len(ORIENTATIONS) + orientation) * 2 + (a > b)
+            pair = np.minimum(a, b) * n + np.maximum(a, b)
+            found = _nearest(np.concatenate([found, np.column_stack([pair, distance, how])]))
+    pair, distance, how = found.T
+    first, second = pair // n, pair % n
+    near = _among_nearest(first, second, distance, most)
+    first, second, distance, how = first[near], second[near], distance[near], how[near]
+    swapped = how % 2 == 1
+    window, orientation = np.divmod(how // 2, len(ORIENTATIONS))
+    a, b = np.where(swapped, second, first), np.where(swapped, first, second)
+    return Candidates(a, b, orientation, window, distance)
+
+
+def _nearest(found: np.ndarray) -> np.ndarray:
+    """Of rows (pair, distance, how) the first of each pair."""
+    found = found[np.lexsort(found.T[::-1])]
+    return found[np.unique(found[:, 0], return_index=True)[1]]
+
+
+def _among_nearest(first: np.ndarray, second: np.ndarray, distance: np.ndarray, most: int) -> np.ndarray:
+    """Which pairs are among the `most` nearest of either of their views: (m,) bool."""
+    near = np.zeros(len(first), bool)
+    for one, other in ((first, second), (second, first)):
+        # `other` last: the same choice whatever the order of the pairs.
+        order = np.lexsort([other, distance, one])
+        starts = np.searchsorted(one[order], one[order])
+        near[order] |= np.arange(len(order)) - starts < most
+    return near

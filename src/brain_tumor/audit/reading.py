@@ -1,0 +1,43 @@
+"""Every file of a data set read once for the audit: its view and its traits."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brain_tumor.audit.traits import traits
+from brain_tumor.audit.views import SIZE, view
+from brain_tumor.imaging import decode
+from brain_tumor.progress import bar
+
+
+def read_views(root: Path | str, index: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
+    """Read the files on all cores; byte-identical ones once.
+
+    Args:
+        root: of the data set.
+        index: index of the store: columns path and sha256.
+
+    Returns:
+        The views of the distinct contents, (m, SIZE, SIZE) uint8, in the order in which `index` first names
+        them, and a row of traits per row of `index`, with its path.
+    """
+    distinct = index.drop_duplicates("sha256")
+
+    def read(path: str):
+        data = (Path(root) / path).read_bytes()
+        grey = decode(data)
+        return view(grey), traits(data, grey)
+
+    views, rows = np.empty((len(distinct), SIZE, SIZE), np.uint8), []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(read, distinct["path"])
+        for i, (picture, row) in enumerate(bar(done, desc="read", unit="image", total=len(distinct))):
+            views[i] = picture
+            rows.append(row)
+    by_content = pd.DataFrame(rows, index=distinct["sha256"])
+    table = by_content.loc[index["sha256"]].reset_index(drop=True)
+    table.insert(0, "path", index["path"].to_numpy())
+    return views, table

@@ -1,0 +1,70 @@
+"""The part of a scan that its copies share: without borders, cut to the head, in the full grey scale."""
+
+import cv2
+import numpy as np
+
+from brain_tumor.imaging import head_box, stretch
+
+SIZE = 128
+"""Edge of a view in pixels."""
+ORIENTATIONS = (
+    "as_it_is",
+    "rotate_90",
+    "rotate_180",
+    "rotate_270",
+    "flip_left_right",
+    "transverse",
+    "flip_top_bottom",
+    "transpose",
+)
+"""Names of what `oriented` does, rotations counter-clockwise."""
+
+_CLIP = 0.5  # percent, as in the default preprocessing
+# A row or column of an added border has at most this variance (grey levels squared): JPEG noise.
+_FLAT = 9
+_SMOOTHING = 50  # of the edge of the picture is one pixel of the blurred one that the head's box is found in
+
+
+def view(grey: np.ndarray) -> np.ndarray:
+    """Cut away borders of any grey level and the background, stretch the intensities and the box to a square.
+
+    The aspect ratio is given up: a copy may have been squeezed.
+
+    Args:
+        grey: (height, width) uint8.
+
+    Returns:
+        (SIZE, SIZE) uint8, the same bits on every processor.
+    """
+    grey = stretch(_without_border(grey), _CLIP)
+    # Without its noise, so that a copy with less of it gets the same box.
+    blur = max(min(grey.shape) // _SMOOTHING, 1)
+    left, top, right, bottom = head_box(cv2.blur(grey, (blur, blur)))
+    return resized(grey[top:bottom, left:right], SIZE)
+
+
+def resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """Resize (h, w) uint8 to (size, size) without keeping the aspect ratio."""
+    shrinks = min(picture.shape) >= size
+    picture = np.ascontiguousarray(picture)
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def oriented(pictures: np.ndarray, orientation: int) -> np.ndarray:
+    """Flip and turn (..., h, w) pictures: one of the eight `ORIENTATIONS` by its position."""
+    if orientation >= 4:
+        pictures = pictures[..., ::-1]
+    return np.rot90(pictures, orientation % 4, axes=(-2, -1))
+
+
+def _without_border(grey: np.ndarray) -> np.ndarray:
+    rows, columns = _textured(grey), _textured(grey.T)
+    if len(rows) < 2 or len(columns) < 2:
+        return grey
+    return grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _textured(grey: np.ndarray) -> np.ndarray:
+    lines = grey.astype(np.int64)
+    n = lines.shape[1]
+    return np.flatnonzero(n * (lines * lines).sum(axis=1) - lines.sum(axis=1) ** 2 > _FLAT * n * n)

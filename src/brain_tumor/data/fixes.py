@@ -1,0 +1,57 @@
+"""What the user found wrong with a data set and how it is put right: data/fixes.csv, columns path,action,reason."""
+
+from pathlib import Path
+
+from brain_tumor.data.layout import ImageFile
+from brain_tumor.errors import PipelineError
+from brain_tumor.tables import read_table
+
+_RELABEL = "relabel:"
+
+
+def read_fixes(path: Path | str) -> dict[str, str]:
+    """The action ("drop" or "relabel:<class>") for each path that a table of fixes names.
+
+    Raises:
+        PipelineError: no such file, or a row that is no fix.
+    """
+    table = read_table(path)
+    if not {"path", "action", "reason"} <= set(table.columns):
+        raise PipelineError(f"expected the columns path,action,reason in {path}, found {','.join(table.columns)}")
+    for row in table.itertuples():
+        if row.action != "drop" and not row.action.startswith(_RELABEL):
+            raise PipelineError(
+                f"expected drop or relabel:<class> as the action in {path}, received {row.action!r} for {row.path!r}"
+            )
+    if (again := table["path"].duplicated()).any():
+        raise PipelineError(f"expected one fix per image in {path}, found several for {table['path'][again].iloc[0]!r}")
+    return dict(zip(table["path"], table["action"], strict=True))
+
+
+def apply_fixes(files: list[ImageFile], fixes: dict[str, str]) -> list[ImageFile]:
+    """The images of a data set without those dropped, under the labels they should have.
+
+    Args:
+        files: all images.
+        fixes: what `read_fixes` returns.
+
+    Raises:
+        PipelineError: a fix of an image or to a class that is not there.
+    """
+    labels = {file.label for file in files}
+    if strangers := sorted(set(fixes) - {file.path for file in files}):
+        raise PipelineError(
+            f"data/fixes.csv names {strangers[0]!r}, the data set has no such image: write paths as in "
+            "data/prepared/index.csv"
+        )
+    for path, action in fixes.items():
+        if action != "drop" and action.removeprefix(_RELABEL) not in labels:
+            raise PipelineError(
+                f"data/fixes.csv: {action!r} for {path!r} names no class; expected one of {sorted(labels)}"
+            )
+    kept = []
+    for file in files:
+        action = fixes.get(file.path, _RELABEL + file.label)
+        if action != "drop":
+            kept.append(ImageFile(file.path, file.folder, action.removeprefix(_RELABEL)))
+    return kept

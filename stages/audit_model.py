@@ -1,0 +1,53 @@
+"""Leakage of each fold, suspicious labels and shortcuts: data/audit_model/ and metrics/audit_model.json."""
+
+from _stage import run
+
+from brain_tumor.audit.gallery import label_gallery
+from brain_tumor.audit.labels import out_of_sample, suspicious_labels
+from brain_tumor.audit.leakage import leakage_metrics
+from brain_tumor.audit.shortcuts import network_controls, predict_from_traits, shortcut_rows
+from brain_tumor.data.folds import roles
+from brain_tumor.evaluation.cohorts import class_names, load_predictions
+from brain_tumor.evaluation.plots import shortcuts_png
+from brain_tumor.files import replacing_folder, write_json
+from brain_tumor.tables import read_table, write_table
+
+
+def main(params, arguments):
+    folds, strategy = params.train.folds, params.split.strategy
+    table = read_table("data/split/folds.csv")
+    frame = load_predictions("data/predictions", "data/split/folds.csv", folds)
+    leakage = {f"fold_{k}": leakage_metrics(table, roles(table, k, strategy, params.split.on_leak)) for k in folds}
+
+    labels = suspicious_labels(out_of_sample(frame))
+    suspects = labels[labels["issue"] == 1]
+    with replacing_folder("data/audit_model") as folder:
+        write_table(folder / "labels.csv", labels)
+        label_gallery(folder / "labels.png", "data/raw", suspects)
+
+    from_traits = predict_from_traits(read_table("data/audit/traits.csv"), table)
+    network = network_controls("data/predictions", frame, folds)
+    shortcuts = shortcut_rows(from_traits, network, params.evaluate.min_class_images)
+    write_table("plots/shortcuts.csv", shortcuts)
+    shortcuts_png("plots/shortcuts.png", shortcuts, 1 / len(class_names(frame)))
+    write_json(
+        "metrics/audit_model.json",
+        {
+            "leakage": leakage,
+            "labels": {"judged": len(labels), "suspicious": len(suspects)}
+            | {"per_class": suspects.groupby("label").size().to_dict()},
+            "shortcuts": {
+                source: {row["control"]: row.drop(["source", "control"]).to_dict() for _, row in part.iterrows()}
+                for source, part in shortcuts.groupby("source")
+            },
+        },
+    )
+    for name, parts in leakage.items():
+        told = ", ".join(f"{part['leaking']} of {part['n']} in {role}" for role, part in parts.items())
+        print(f"{name}: images with a copy or their patient in training: {told}")
+    print(f"{len(suspects)} of {len(labels)} labels are contradicted by models that never saw the image")
+    print(shortcuts.to_string(index=False, float_format="{:.3f}".format))
+
+
+if __name__ == "__main__":
+    run(main)
