@@ -1,81 +1,12 @@
 """No patient, no copy and no group of them stands in two folds, whatever the table; every class stands in each."""
 
-import csv
-from collections import defaultdict
-
 import numpy as np
 import pandas as pd
 import pytest
+from scan_tables import FOLDS, connected, pool, random_data_set, split
 
-from brain_tumor.data.folds import FOLD_COLUMNS, PROVENANCE, known_patients, merge_groups, roles, split_table
+from brain_tumor.data.folds import FOLD_COLUMNS, leaks, roles
 from brain_tumor.errors import PipelineError
-
-FOLDS = 5
-NO_FACTS = pd.DataFrame(columns=["path", "sha256", "source", "source_slice", "patient", "group"], dtype=str)
-
-
-def random_data_set(seed: int, n: int = 900) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """An index as the store writes it, and published facts about some of its images.
-
-    A patient has 1 to 20 images, mostly of one class; a quarter of the images has no known patient;
-    some files stand twice or more, also across patients, classes and folders; some show the same source slice.
-    """
-    random = np.random.default_rng(seed)
-    patients = np.repeat(np.arange(n), random.integers(1, 21, n))[:n]
-    classes = np.array(["glioma", "healthy", "other one"])
-    label = classes[random.choice(3, n, p=[0.5, 0.3, 0.2])[patients]]
-    label = np.where(random.random(n) < 0.05, random.choice(classes, n), label)
-    folder = np.where(random.random(n) < 0.12, "Testing", "Training")
-    sha256 = np.array([f"{k:064x}" for k in np.where(random.random(n) < 0.015, random.integers(0, n, n), np.arange(n))])
-    index = pd.DataFrame(
-        {
-            "row": np.arange(n),
-            "path": [f"{f}/{c}/{k}.png" for k, (f, c) in enumerate(zip(folder, label, strict=True))],
-            "sha256": sha256,
-            "label": label,
-            "folder": folder,
-        }
-    )
-    known = random.random(n) < 0.75
-    slices = np.where(random.random(n) < 0.08, random.integers(0, 200, n).astype(str), "")
-    facts = index[["path", "sha256"]].assign(
-        source="hospital", source_slice=slices, patient="", group=np.where(known, [f"p{k}" for k in patients], "")
-    )
-    return index, facts.drop_duplicates("sha256")
-
-
-def split(tmp_path, index, facts=NO_FACTS, **options) -> pd.DataFrame:
-    facts.to_csv(tmp_path / "facts.csv", index=False)
-    options = {"strategy": "patient", "folds": FOLDS, "seed": 0, "official_test": "Testing"} | options
-    return split_table(index, **options, provenance=tmp_path / "facts.csv")
-
-
-def connected(n: int, keys: list[list[str]]) -> list[set[int]]:
-    """Sets of images joined by shared keys; slow and plain."""
-    parent = list(range(n))
-
-    def find(i):
-        while parent[i] != i:
-            i = parent[i]
-        return i
-
-    for key in keys:
-        first = {}
-        for i, value in enumerate(key):
-            if value != "":
-                parent[find(i)] = find(first.setdefault(value, i))
-    sets = defaultdict(set)
-    for i in range(n):
-        sets[find(i)].add(i)
-    return sorted(sets.values(), key=min)
-
-
-def pool(n: int = 60, folder: str = "Training", labels: str = "ab") -> pd.DataFrame:
-    """Images that have nothing in common."""
-    label = [labels[k % len(labels)] for k in range(n)]
-    path = [f"{folder}/{c}/{k:03}.png" for k, c in enumerate(label)]
-    return pd.DataFrame({"path": path, "sha256": [f"{folder}{k}" for k in range(n)], "label": label, "folder": folder})
-
 
 # --- folds
 
@@ -155,7 +86,7 @@ def test_the_test_folds_together_are_the_pool(tmp_path, strategy):
     in_pool = (index["folder"] != "Testing").to_numpy()
     tested, validated = np.zeros(len(index), int), np.zeros(len(index), int)
     for k in range(FOLDS):
-        role = roles(table, k, strategy)
+        role = roles(table, k, strategy, "report")
         assert set(role) == {"train", "validation", "test", "official_test"}
         assert ((role == "official_test") == ~in_pool).all()
         assert ((role == "test") == (table["fold"] == str(k))).all()
@@ -173,7 +104,7 @@ def test_under_official_the_published_folder_is_the_only_test(tmp_path):
     index, facts = random_data_set(4)
     table = split(tmp_path, index, facts, strategy="official")
     for k in range(FOLDS):
-        role = roles(table, k, "official")
+        role = roles(table, k, "official", "report")
         assert ((role == "official_test") == (index["folder"] == "Testing")).all()
         assert ((role == "validation") == (table["fold"] == str(k))).all()
         assert set(role) == {"train", "validation", "official_test"}
@@ -186,102 +117,102 @@ def test_under_official_there_must_be_a_published_folder(tmp_path):
 
 def test_a_fold_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(PipelineError, match="5"):
-        roles(split(tmp_path, pool()), 5, "patient")
+        roles(split(tmp_path, pool()), 5, "patient", "fail")
 
 
-# --- groups
+# --- leaks
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_groups_agree_with_a_plain_union_find(seed):
-    random = np.random.default_rng(seed)
-    n = int(random.integers(1, 80))
-    paths = pd.Series([f"{k:04}.png" for k in random.permutation(n)])
-    # The same values in every key: "3" of one is not "3" of another.
-    keys = [
-        pd.Series([str(v) if v else "" for v in random.integers(0, random.integers(1, 3 * n + 2), n)]) for _ in range(3)
-    ]
-    got = merge_groups(paths, keys)
-    for members in connected(n, [key.tolist() for key in keys]):
-        assert set(got[sorted(members)]) == {min(paths[k] for k in members)}
-    assert len(set(got)) == len(connected(n, [key.tolist() for key in keys]))
+def plain_leaks(table: pd.DataFrame, role: np.ndarray, order: list[str]) -> set[str]:
+    """Paths of images that stand before another of their group in `order`; slow and plain."""
+    found = set()
+    for i, mine in enumerate(role):
+        for j, other in enumerate(role):
+            ordered = mine in order and other in order and order.index(mine) < order.index(other)
+            if ordered and table["group"].iloc[i] == table["group"].iloc[j]:
+                found.add(table["path"].iloc[i])
+    return found
 
 
-def test_images_without_any_key_stay_alone():
-    paths = pd.Series(["c", "a", "b"])
-    assert merge_groups(paths, [pd.Series(["", "", ""])]).tolist() == ["c", "a", "b"]
+@pytest.mark.parametrize("strategy, judged", [("random", "test"), ("official", "official_test"), ("patient", "test")])
+@pytest.mark.parametrize("seed", range(2))
+def test_leaks_are_found_and_dropped(tmp_path, strategy, judged, seed):
+    index, facts = random_data_set(seed, 400)
+    table = split(tmp_path, index, facts, strategy=strategy)
+    order = [judged, "validation", "train"]
+    for fold in (0, 3):
+        role = roles(table, fold, strategy, "report")
+        found = leaks(table, role, strategy)
+        assert set(found["path"]) == plain_leaks(table, role, order)
+        assert found["path"].is_unique
+        assert (strategy == "patient") == found.empty
+        group, copies = (dict(zip(table["path"], table[name], strict=True)) for name in ("group", "copies"))
+        for row in found.itertuples():
+            assert group[row.path] == group[row.other]
+            assert order.index(row.role) < order.index(row.other_role)
+            assert (row.by == "copy") == (copies[row.path] == copies[row.other] != "")
+
+        dropped = roles(table, fold, strategy, "drop")
+        assert leaks(table, dropped, strategy).empty
+        changed = role != dropped
+        assert (dropped[changed] == "left_out").all()
+        assert not changed[role == judged].any()  # what is judged stays whole
+        without = table[np.isin(role, order[1:])]
+        tested = set(table["group"][role == judged])
+        assert set(without["path"][without["group"].isin(tested)]) <= set(table["path"][changed])
 
 
-# --- own patients
+def test_a_drop_that_leaves_nothing_is_refused(tmp_path):
+    index = pool(12).assign(sha256=[f"{k // 3}" for k in range(12)])
+    table = split(tmp_path, index, strategy="file", folds=3, file=own_split(tmp_path, index, list("012") * 4))
+    with pytest.raises(PipelineError, match="leaves no validation image in fold 0"):
+        roles(table, 0, "file", "drop")
 
-PATHS = pd.Series(["a/p01_1.png", "a/p01_2.png", "b/p02_1.png", "b/unknown.png"])
+
+# --- a split of the user
+
+
+def own_split(folder, index, folds) -> str:
+    file = folder / "own.csv"
+    pd.DataFrame({"path": index["path"], "fold": folds}).to_csv(file, index=False)
+    return str(file)
+
+
+def test_a_split_of_the_user_is_taken_as_it_is(tmp_path):
+    index = pd.concat([pool(30), pool(10, "Testing")], ignore_index=True)
+    folds = [str(k % 4) for k in range(30)]
+    file = own_split(tmp_path, index.iloc[:30], folds)
+    table = split(tmp_path, index, strategy="file", folds=4, file=file)
+    assert table["fold"].tolist() == folds + [""] * 10
+
+
+def test_a_split_of_the_user_may_name_its_parts(tmp_path):
+    parts = ["train", "train", "validation", "test", "train"] * 6
+    index = pool(30)
+    table = split(tmp_path, index, strategy="file", folds=3, file=own_split(tmp_path, index, parts))
+    assert roles(table, 0, "file", "fail").tolist() == parts
 
 
 @pytest.mark.parametrize(
-    "expression, expected",
+    "rows, folds, said",
     [
-        (r"(p\d+)_", ["p01", "p01", "p02", ""]),
-        (r"p\d+", ["p01", "p01", "p02", ""]),
-        (r"(p02)?_1", ["", "", "p02", ""]),
-        (r"^(\w)/", ["a", "a", "b", "b"]),
+        (slice(0, 29), "012" * 10, "'Training/b/029.png' and 0 others are missing"),
+        (slice(0, 30), "012" * 9 + "01x", "'x'"),
+        (slice(0, 30), "01" * 15, "['0', '1']"),
+        (slice(0, 0), "012" * 10, "and 29 others"),
     ],
 )
-def test_patients_by_an_expression(expression, expected):
-    assert known_patients(PATHS, expression).tolist() == expected
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_patients_from_a_file(tmp_path, encoding):
-    own = tmp_path / "own.csv"
-    own.write_text("age,path,patient\n50,b/p02_1.png,007\n,a/p01_1.png,NA\n3,gone.png,1\n,b/unknown.png,\n", encoding)
-    assert known_patients(PATHS, str(own)).tolist() == ["NA", "", "007", ""]
-
-
-@pytest.mark.parametrize(
-    "content, said",
-    [
-        ("path;patient\na/p01_1.png;1\n", "path;patient"),
-        ("file,patient\na/p01_1.png,1\n", "file,patient"),
-        ("path,patient\nelsewhere/p01_1.png,1\n", "a/p01_1.png"),
-        ("path,patient\n", "a/p01_1.png"),
-        ("", "path,patient"),
-        (None, "not exist"),
-    ],
-)
-def test_a_file_of_patients_that_cannot_be_used(tmp_path, content, said):
-    own = tmp_path / "own.csv"
-    if content is not None:
-        own.write_text(content)
+def test_a_split_that_does_not_fit_is_refused(tmp_path, rows, folds, said):
+    index = pool(30)
+    file = own_split(tmp_path, index[rows], list(folds)[rows])
     with pytest.raises(PipelineError) as caught:
-        known_patients(PATHS, str(own))
+        split(tmp_path, index, strategy="file", folds=3, file=file)
     assert said in str(caught.value)
-    assert "own.csv" in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("expression", ["(", "(?P<x", "*", "q", "x*", "(zz)?_1"])
-def test_an_expression_that_is_wrong_or_gives_no_patient(expression):
-    with pytest.raises(PipelineError) as caught:
-        known_patients(PATHS, expression)
-    assert repr(expression) in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_own_patients_hold_the_images_together(tmp_path):
-    index = pool(80).assign(path=lambda t: [f"Training/{c}/p{k // 8}_{k}.png" for k, c in enumerate(t["label"])])
-    table = split(tmp_path, index, folds=3, groups=r"(p\d+)_")
-    assert table["patient"].tolist() == [f"p{k // 8}" for k in range(80)]
-    assert (table.groupby("patient")["fold"].nunique() == 1).all()
-
-
-def test_own_patients_do_not_undo_published_ones(tmp_path):
-    """A user who names some patients must not part the images of a patient that is known otherwise."""
-    index = pool(60)
-    published = np.array([f"published {k // 4}" for k in range(60)])
-    facts = index[["path", "sha256"]].assign(source="s", source_slice="", patient="", group=published)
-    table = split(tmp_path, index, facts, folds=3, groups=r"(/\w/00\d)\.png")
-    assert (table.groupby(published)["fold"].nunique() == 1).all()
-    assert table["patient"].tolist() == [f"/{'ab'[k % 2]}/00{k}" if k < 10 else published[k] for k in range(60)]
+def test_a_split_of_the_user_must_be_named(tmp_path):
+    with pytest.raises(PipelineError, match=r"split\.file"):
+        split(tmp_path, pool(30), strategy="file")
 
 
 # --- data that cannot be split
@@ -333,47 +264,3 @@ def test_the_class_that_a_fold_lacks_is_named(tmp_path):
         else:
             assert (pd.crosstab(table["fold"], table["label"]).reindex(list("012"), fill_value=0) > 0).all(axis=None)
     assert named > 0
-
-
-# --- the published facts that come with the library
-
-
-def published() -> list[dict]:
-    with open(PROVENANCE, encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def test_the_published_patients():
-    rows = published()
-    assert len(rows) == 3264
-    training = [row for row in rows if row["path"].startswith("Training/")]
-    assert len({row["group"] for row in training} - {""}) == 202
-    groups, patients = defaultdict(set), defaultdict(set)
-    for row in rows:
-        assert len(row["sha256"]) == 64
-        assert (row["group"] == "") == (row["patient"] == "")
-        groups[row["sha256"]].add(row["group"])
-        if row["patient"]:
-            patients[row["patient"]].add(row["group"])
-    assert all(len(found) == 1 for found in groups.values())
-    assert all(len(found) == 1 for found in patients.values())  # variants of a number are merged, never parted
-
-
-def test_the_published_patients_do_not_cross_the_folds():
-    """The real table of the Kaggle set, through the packaged facts."""
-    rows = published()
-    index = pd.DataFrame(
-        [
-            {"path": row["path"], "sha256": row["sha256"], "label": label, "folder": folder}
-            for row in rows
-            for folder, label, _ in [row["path"].split("/")]
-        ]
-    )
-    table = split_table(index, strategy="patient", folds=5, seed=0, official_test="Testing")
-    in_pool = table[table["fold"] != ""]
-    assert len(in_pool) == 2870
-    known = in_pool[in_pool["patient"] != ""]
-    assert known["patient"].nunique() == 202
-    assert (known.groupby("patient")["fold"].nunique() == 1).all()
-    assert (in_pool.groupby("sha256")["fold"].nunique() == 1).all()
-    assert pd.crosstab(in_pool["fold"], in_pool["label"]).min(axis=None) > 60

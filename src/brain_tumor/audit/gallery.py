@@ -13,7 +13,7 @@ from brain_tumor.evaluation.figures import figure_file
 from brain_tumor.imaging import decode, resize_square
 
 _EDGE = 192  # pixels an image is shown with
-_MOST = 40  # findings of a kind that are shown
+_MOST = 52  # findings of a kind that are shown
 _TITLES = {
     IDENTICAL: "Byte-identical files",
     COPY: "Copies, the least certain first",
@@ -48,7 +48,7 @@ def gallery_png(
 
 
 def pair_galleries(folder: Path | str, root: Path | str, findings: pd.DataFrame, pairs: pd.DataFrame) -> None:
-    """Draw `<kind>.png` for each kind of pair that a person should judge, at most 40 of each.
+    """Draw `<kind>.png` for each kind of pair that a person should judge, at most 52 of each.
 
     Args:
         folder: existing, to write to.
@@ -67,7 +67,7 @@ def pair_galleries(folder: Path | str, root: Path | str, findings: pd.DataFrame,
 
 
 def label_gallery(path: Path | str, root: Path | str, suspects: pd.DataFrame) -> None:
-    """Draw the images whose labels are the most suspicious, at most 40.
+    """Draw the images whose labels are the most suspicious, at most 52.
 
     Args:
         path: PNG file to write.

@@ -93,7 +93,8 @@ def known_patients(paths: pd.Series, table: pd.DataFrame, expression: str | None
             f"expected paths of the data set in data/patients.csv, {strangers[0]!r} is none "
             f"({len(strangers)} of {len(table)}): write them as in data/prepared/index.csv"
         )
-    patients = paths.map(dict(zip(table["path"], table["patient"], strict=True))).fillna("")
+    listed = dict(zip(table["path"], table["patient"], strict=True))
+    patients = paths.map(lambda path: listed.get(path, ""))
     if expression is None:
         return patients
     try:

@@ -24,7 +24,7 @@ _COMPARED = 128  # edge of the pictures whose detail is compared, pixels
 _NEIGHBOURHOOD = 9  # edge of the window of a local correlation, pixels
 _TEXTURE = 36  # variance of a window with texture, grey levels squared
 _LEAST_TEXTURE = 0.02  # share of the windows that must have it
-_SATURATED = 1 / 8  # share of a window's pixels that may be black or white
+_SATURATED = 1 / 40  # share of a window's pixels that may be black or white
 
 _INWARDS = (np.arange(_FIT) + 0.5) / _FIT
 

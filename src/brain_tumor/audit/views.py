@@ -22,7 +22,9 @@ ORIENTATIONS = (
 _CLIP = 0.5  # percent, as in the default preprocessing
 # A row or column of an added border has at most this variance (grey levels squared): JPEG noise.
 _FLAT = 9
-_SMOOTHING = 50  # of the edge of the picture is one pixel of the blurred one that the head's box is found in
+# Lines up to this part of the picture's edge do not count as head, nor does noise that this blur takes away.
+_LINE = 100
+_SMOOTHING = 50
 
 
 def view(grey: np.ndarray) -> np.ndarray:
@@ -37,9 +39,11 @@ def view(grey: np.ndarray) -> np.ndarray:
         (SIZE, SIZE) uint8, the same bits on every processor.
     """
     grey = stretch(_without_border(grey), _CLIP)
-    # Without its noise, so that a copy with less of it gets the same box.
-    blur = max(min(grey.shape) // _SMOOTHING, 1)
-    left, top, right, bottom = head_box(cv2.blur(grey, (blur, blur)))
+    # Without thin lines, writing and noise, so that a copy with less of them gets the same box.
+    edge = min(grey.shape)
+    line, blur = max(edge // _LINE, 1), max(edge // _SMOOTHING, 1)
+    opened = cv2.morphologyEx(grey, cv2.MORPH_OPEN, np.ones((line, line), np.uint8))
+    left, top, right, bottom = head_box(cv2.blur(opened, (blur, blur)))
     return resized(grey[top:bottom, left:right], SIZE)
 
 
