@@ -127,5 +127,5 @@ def test_stage_without_the_one_before(project):
 
 
 def test_patients_that_match_nothing(project):
-    with_params(project, split={"groups": "patient-([A-Z]+)"})
-    fails_in_one_line(project, "download preprocess split", "patient-([A-Z]+)")
+    with_params(project, audit={"patients": "patient-([A-Z]+)"})
+    fails_in_one_line(project, "download preprocess audit", "patient-([A-Z]+)")

@@ -126,7 +126,7 @@ def test_a_nested_key_too_many_is_refused(tmp_path):
         ("train.learning_rate", "null", "None"),
         ("preprocess.crop", "1", "1"),
         ("preprocess.crop", "yes", "'yes'"),
-        ("split.groups", "5", "5"),
+        ("audit.patients", "5", "5"),
         ("model", "3", "3"),
         ("train.folds", "0", "0"),
     ],

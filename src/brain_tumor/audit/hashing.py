@@ -129,10 +129,9 @@ def _nearest(found: np.ndarray) -> np.ndarray:
 
 def _among_nearest(first: np.ndarray, second: np.ndarray, distance: np.ndarray, most: int) -> np.ndarray:
     """Which pairs are among the `most` nearest of either of their views: (m,) bool."""
+    view, partner = np.concatenate([first, second]), np.concatenate([second, first])
+    order = np.lexsort([partner, np.tile(distance, 2), view])
+    rank = np.arange(len(order)) - np.searchsorted(view[order], view[order])
     near = np.zeros(len(first), bool)
-    for one, other in ((first, second), (second, first)):
-        # `other` last: the same choice whatever the order of the pairs.
-        order = np.lexsort([other, distance, one])
-        starts = np.searchsorted(one[order], one[order])
-        near[order] |= np.arange(len(order)) - starts < most
+    near[order[rank < most] % max(len(first), 1)] = True
     return near

@@ -13,9 +13,9 @@ ORIENTATIONS = (
     "rotate_180",
     "rotate_270",
     "flip_left_right",
-    "transverse",
-    "flip_top_bottom",
     "transpose",
+    "flip_top_bottom",
+    "transverse",
 )
 """Names of what `oriented` does, rotations counter-clockwise."""
 

@@ -25,7 +25,11 @@ _WINDOW = 256
 
 
 def prepare_data_set(
-    root: Path | str, target: Path | str, preprocessing: Preprocessing, max_rejected: float, fixes: dict[str, str]
+    root: Path | str,
+    target: Path | str,
+    preprocessing: Preprocessing,
+    max_rejected: float,
+    fixes: dict[str, str] | None = None,
 ) -> int:
     """Prepare every image below `root` and write the store `target`; memory stays bounded.
 
@@ -44,6 +48,7 @@ def prepare_data_set(
             has no readable image.
     """
     root, found = Path(root), list_images(root)
+    fixes = fixes or {}
     files = apply_fixes(found, fixes)
     rejected: list[tuple[str, str]] = []
     labels = set()
