@@ -42,6 +42,13 @@ repro: $(VENV)/.locked  ## run what changed, on the data set that params.yaml na
 quick: $(VENV)/.locked git  ## the same for fold 0 alone, as a DVC experiment
 	@dvc exp run --set-param 'train.folds=[0]'
 
+.PHONY: effect
+effect: $(VENV)/.locked git  ## what leakage does to the score: fold 0 under three ways to split, as experiments
+	@dvc exp run --name split-patient --set-param 'train.folds=[0]'
+	@dvc exp run --name split-random --set-param 'train.folds=[0]' -S split.strategy=random -S split.on_leak=report
+	@dvc exp run --name split-official --set-param 'train.folds=[0]' -S split.strategy=official -S split.on_leak=report
+	@dvc exp show --drop '.*' --keep 'Experiment|_test.macro_f1|official_(leaked|clean).accuracy$$|split.strategy'
+
 .PHONY: accept-data
 accept-data: $(VENV)/.locked  ## take the data set as it comes now and rewrite its manifest
 	@python stages/download.py --accept

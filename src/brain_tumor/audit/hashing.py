@@ -6,6 +6,7 @@ out: background, and without them the 256 bits are closed under flips and quarte
 """
 
 import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import faiss
@@ -62,12 +63,17 @@ def thumbnails(pictures: np.ndarray, window: np.ndarray = WINDOWS[0]) -> np.ndar
     return np.stack([resized(picture[top:bottom, left:right], _GRID) for picture in pictures])
 
 
+def neighbours(thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cells of (n, 12, 12) thumbnails that each bit compares: two (n, 256) arrays."""
+    ahead = np.concatenate([part.reshape(len(thumbs), -1) for part in (thumbs[:, :, 1:], thumbs[:, 1:])], axis=1)
+    behind = np.concatenate([part.reshape(len(thumbs), -1) for part in (thumbs[:, :, :-1], thumbs[:, :-1])], axis=1)
+    return ahead[:, _KEPT], behind[:, _KEPT]
+
+
 def hashes(thumbs: np.ndarray) -> np.ndarray:
     """The hashes of (n, 12, 12) uint8 thumbnails: (n, 32) uint8, 256 bits each."""
-    across = thumbs[:, :, 1:] > thumbs[:, :, :-1]
-    down = thumbs[:, 1:] > thumbs[:, :-1]
-    bits = np.concatenate([part.reshape(len(thumbs), -1) for part in (across, down)], axis=1)
-    return np.packbits(bits[:, _KEPT], axis=1)
+    ahead, behind = neighbours(thumbs)
+    return np.packbits(ahead > behind, axis=1)
 
 
 def search(database: np.ndarray, queries: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,33 +104,55 @@ def candidates(pictures: np.ndarray, radius: int, most: int, windows: np.ndarray
         most: partners per view, the nearest first: bounds the work on large sets of look-alikes.
         windows: the crops to look for, the first rows of `WINDOWS`.
     """
-    database = hashes(thumbnails(pictures))
-    n, found = len(pictures), np.empty((0, 3), np.int64)
-    for w, window in enumerate(bar(windows, desc="compare", unit="crop")):
-        thumbs = thumbnails(pictures, window)
-        for orientation in range(len(ORIENTATIONS)):
-            a, b, distance = search(database, hashes(oriented(thumbs, orientation)), radius)
-            other = a != b
-            a, b, distance = a[other], b[other], distance[other]
-            # One number says how a pair was found and whether its first view is the cropped one; the order
-            # settles ties between equal distances.
-            how = (w * len(ORIENTATIONS) + orientation) * 2 + (a > b)
-            pair = np.minimum(a, b) * n + np.maximum(a, b)
-            found = _nearest(np.concatenate([found, np.column_stack([pair, distance, how])]))
+
+    def variants() -> Iterator[np.ndarray]:
+        for window in bar(windows, desc="compare", unit="crop"):
+            thumbs = thumbnails(pictures, window)
+            for orientation in range(len(ORIENTATIONS)):
+                yield hashes(oriented(thumbs, orientation))
+
+    a, b, variant, distance = nearest_pairs(hashes(thumbnails(pictures)), variants(), radius, most)
+    window, orientation = np.divmod(variant, len(ORIENTATIONS))
+    return Candidates(a, b, orientation, window, distance)
+
+
+def nearest_pairs(
+    database: np.ndarray, variants: Iterable[np.ndarray], radius: int, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of hashes that are near when one of the two is replaced by one of its variants.
+
+    Args:
+        database: (n, 32) uint8.
+        variants: each (n, 32) uint8; the first eight are the orientations of the uncropped views, of which either
+            of two views may be the one that is turned.
+        radius: largest number of bits that differ.
+        most: pairs per hash, the nearest first.
+
+    Returns:
+        (m,) int64 each: a, b, the number of the variant of a that is near b, the distance. Each pair stands once.
+    """
+    n, found = len(database), np.empty((0, 3), np.int64)
+    for variant, queries in enumerate(variants):
+        a, b, distance = search(database, queries, radius)
+        # Turned either way, two uncropped views are equally far apart: one of the ways is enough.
+        other = a < b if variant < len(ORIENTATIONS) else a != b
+        a, b, distance = a[other], b[other], distance[other]
+        # One number says how a pair was found and whether its first view is the changed one; the order
+        # settles ties between equal distances.
+        pair, how = np.minimum(a, b) * n + np.maximum(a, b), variant * 2 + (a > b)
+        found = _nearest(np.concatenate([found, np.column_stack([pair, distance, how])]))
     pair, distance, how = found.T
     first, second = pair // n, pair % n
     near = _among_nearest(first, second, distance, most)
     first, second, distance, how = first[near], second[near], distance[near], how[near]
     swapped = how % 2 == 1
-    window, orientation = np.divmod(how // 2, len(ORIENTATIONS))
-    a, b = np.where(swapped, second, first), np.where(swapped, first, second)
-    return Candidates(a, b, orientation, window, distance)
+    return np.where(swapped, second, first), np.where(swapped, first, second), how // 2, distance
 
 
 def _nearest(found: np.ndarray) -> np.ndarray:
     """Of rows (pair, distance, how) the first of each pair."""
     found = found[np.lexsort(found.T[::-1])]
-    return found[np.unique(found[:, 0], return_index=True)[1]]
+    return found[np.diff(found[:, 0], prepend=-1) != 0]
 
 
 def _among_nearest(first: np.ndarray, second: np.ndarray, distance: np.ndarray, most: int) -> np.ndarray:

@@ -41,7 +41,7 @@ def view(grey: np.ndarray) -> np.ndarray:
     grey = stretch(_without_border(grey), _CLIP)
     # Without thin lines, writing and noise, so that a copy with less of them gets the same box.
     edge = min(grey.shape)
-    line, blur = max(edge // _LINE, 1), max(edge // _SMOOTHING, 1)
+    line, blur = max(edge // _LINE, 1), max(edge // _SMOOTHING, 3)
     opened = cv2.morphologyEx(grey, cv2.MORPH_OPEN, np.ones((line, line), np.uint8))
     left, top, right, bottom = head_box(cv2.blur(opened, (blur, blur)))
     return resized(grey[top:bottom, left:right], SIZE)
