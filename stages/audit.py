@@ -14,7 +14,7 @@ from brain_tumor.tables import read_table, write_table
 def main(params, arguments):
     options = params.audit
     index = read_table("data/prepared/index.csv")
-    patients = known_patients(index["path"], read_table("data/patients.csv"), options.patients)
+    patients = known_patients(index["path"], read_table("data/patients.csv", ["path", "patient"]), options.patients)
     views, traits = read_views("data/raw", index)
     pairs = find_copies(
         index,

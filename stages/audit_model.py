@@ -6,7 +6,7 @@ from brain_tumor.audit.gallery import label_gallery
 from brain_tumor.audit.labels import out_of_sample, suspicious_labels
 from brain_tumor.audit.leakage import leakage_metrics
 from brain_tumor.audit.shortcuts import network_controls, predict_from_traits, shortcut_rows
-from brain_tumor.data.folds import roles
+from brain_tumor.data.roles import roles
 from brain_tumor.evaluation.cohorts import class_names, load_predictions
 from brain_tumor.evaluation.plots import shortcuts_png
 from brain_tumor.files import replacing_folder, write_json

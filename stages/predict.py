@@ -10,7 +10,7 @@ from _stage import quiet_tensorflow, run
 quiet_tensorflow("predict")
 
 from brain_tumor.audit.brain import MASKS, masked  # noqa: E402
-from brain_tumor.data.folds import roles  # noqa: E402
+from brain_tumor.data.roles import roles  # noqa: E402
 from brain_tumor.data.store import Store  # noqa: E402
 from brain_tumor.files import replacing_folder  # noqa: E402
 from brain_tumor.model.determinism import make_deterministic  # noqa: E402

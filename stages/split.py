@@ -5,7 +5,8 @@ import sys
 import pandas as pd
 from _stage import run
 
-from brain_tumor.data.folds import leaks, roles, split_table
+from brain_tumor.data.folds import split_table
+from brain_tumor.data.roles import leaks, roles
 from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_folder
 from brain_tumor.tables import read_table, write_table
@@ -14,7 +15,9 @@ from brain_tumor.tables import read_table, write_table
 def main(params, arguments):
     options = params.split.model_dump()
     on_leak, strategy = options.pop("on_leak"), params.split.strategy
-    table = split_table(read_table("data/prepared/index.csv"), read_table("data/audit/groups.csv"), **options)
+    index, groups = read_table("data/prepared/index.csv"), read_table("data/audit/groups.csv")
+    own = read_table("data/folds.csv", ["path", "fold"])
+    table = split_table(index, groups, own_folds=own, **options)
     found = [leaks(table, roles(table, k, strategy, on_leak), strategy) for k in range(params.split.folds)]
     leaking = pd.concat(found).drop_duplicates("path")
     if len(leaking):

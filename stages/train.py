@@ -9,7 +9,7 @@ quiet_tensorflow("train")
 
 from dvclive import Live  # noqa: E402
 
-from brain_tumor.data.folds import roles  # noqa: E402
+from brain_tumor.data.roles import roles  # noqa: E402
 from brain_tumor.data.store import Store, fingerprint  # noqa: E402
 from brain_tumor.files import replacing_folder  # noqa: E402
 from brain_tumor.imaging import Preprocessing  # noqa: E402

@@ -61,7 +61,14 @@ def grouped(folder: Path, index: pd.DataFrame, facts: pd.DataFrame = NO_FACTS, e
 
 def split(folder: Path, index: pd.DataFrame, facts: pd.DataFrame = NO_FACTS, expression=None, **options):
     """The folds of such a data set."""
-    options = {"strategy": "patient", "folds": FOLDS, "seed": 0, "official_test": "Testing"} | options
+    nothing = pd.DataFrame(columns=["path", "fold"], dtype=str)
+    options = {
+        "strategy": "patient",
+        "folds": FOLDS,
+        "seed": 0,
+        "official_test": "Testing",
+        "own_folds": nothing,
+    } | options
     return split_table(index, grouped(folder, index, facts, expression), **options)
 
 

@@ -16,7 +16,7 @@ from brain_tumor.audit.leakage import leakage_metrics
 from brain_tumor.audit.shortcuts import network_controls, predict_from_traits, shortcut_rows
 from brain_tumor.audit.traits import KINDS, traits
 from brain_tumor.data import phantoms
-from brain_tumor.data.folds import roles
+from brain_tumor.data.roles import roles
 from brain_tumor.imaging import Preprocessing, decode, prepare
 
 # --- findings

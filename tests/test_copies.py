@@ -160,7 +160,9 @@ def test_no_patient_and_no_copy_crosses_the_real_folds(real):
     index = index[kept].reset_index(drop=True)
     pairs = pairs[pairs["path"].isin(index["path"]) & pairs["other"].isin(index["path"])]
     groups = group_table(index, pairs, pd.Series("", index=index.index), max_share=PARAMS.max_group_share)
-    table = split_table(index, groups, strategy="patient", folds=5, seed=0, official_test="Testing").set_index("path")
+    nothing = pd.DataFrame(columns=["path", "fold"], dtype=str)
+    options = {"folds": 5, "seed": 0, "official_test": "Testing", "own_folds": nothing}
+    table = split_table(index, groups, strategy="patient", **options).set_index("path")
     pool = table[table["fold"] != ""]
     assert len(pool) == 2870
     patients = pd.read_csv(PROVENANCE, dtype=str, keep_default_na=False).set_index("path")["group"]

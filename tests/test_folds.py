@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scan_tables import FOLDS, connected, pool, random_data_set, split
 
-from brain_tumor.data.folds import FOLD_COLUMNS, leaks, roles
+from brain_tumor.data.folds import FOLD_COLUMNS
+from brain_tumor.data.roles import leaks, roles
 from brain_tumor.errors import PipelineError
 
 # --- folds
@@ -164,33 +165,30 @@ def test_leaks_are_found_and_dropped(tmp_path, strategy, judged, seed):
 
 def test_a_drop_that_leaves_nothing_is_refused(tmp_path):
     index = pool(12).assign(sha256=[f"{k // 3}" for k in range(12)])
-    table = split(tmp_path, index, strategy="file", folds=3, file=own_split(tmp_path, index, list("012") * 4))
+    table = split(tmp_path, index, strategy="own", folds=3, own_folds=own_split(index, list("012") * 4))
     with pytest.raises(PipelineError, match="leaves no validation image in fold 0"):
-        roles(table, 0, "file", "drop")
+        roles(table, 0, "own", "drop")
 
 
 # --- a split of the user
 
 
-def own_split(folder, index, folds) -> str:
-    file = folder / "own.csv"
-    pd.DataFrame({"path": index["path"], "fold": folds}).to_csv(file, index=False)
-    return str(file)
+def own_split(index: pd.DataFrame, folds: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"path": index["path"], "fold": folds}, dtype=str)
 
 
 def test_a_split_of_the_user_is_taken_as_it_is(tmp_path):
     index = pd.concat([pool(30), pool(10, "Testing")], ignore_index=True)
     folds = [str(k % 4) for k in range(30)]
-    file = own_split(tmp_path, index.iloc[:30], folds)
-    table = split(tmp_path, index, strategy="file", folds=4, file=file)
+    table = split(tmp_path, index, strategy="own", folds=4, own_folds=own_split(index.iloc[:30], folds))
     assert table["fold"].tolist() == folds + [""] * 10
 
 
 def test_a_split_of_the_user_may_name_its_parts(tmp_path):
     parts = ["train", "train", "validation", "test", "train"] * 6
     index = pool(30)
-    table = split(tmp_path, index, strategy="file", folds=3, file=own_split(tmp_path, index, parts))
-    assert roles(table, 0, "file", "fail").tolist() == parts
+    table = split(tmp_path, index, strategy="own", folds=3, own_folds=own_split(index, parts))
+    assert roles(table, 0, "own", "fail").tolist() == parts
 
 
 @pytest.mark.parametrize(
@@ -204,15 +202,10 @@ def test_a_split_of_the_user_may_name_its_parts(tmp_path):
 )
 def test_a_split_that_does_not_fit_is_refused(tmp_path, rows, folds, said):
     index = pool(30)
-    file = own_split(tmp_path, index[rows], list(folds)[rows])
+    own = own_split(index[rows], list(folds)[rows])
     with pytest.raises(PipelineError) as caught:
-        split(tmp_path, index, strategy="file", folds=3, file=file)
+        split(tmp_path, index, strategy="own", folds=3, own_folds=own)
     assert said in str(caught.value)
-
-
-def test_a_split_of_the_user_must_be_named(tmp_path):
-    with pytest.raises(PipelineError, match=r"split\.file"):
-        split(tmp_path, pool(30), strategy="file")
 
 
 # --- data that cannot be split

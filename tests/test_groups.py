@@ -181,7 +181,9 @@ def test_the_published_patients_do_not_cross_the_folds():
     )
     nobody = pd.Series("", index=index.index)
     groups = group_table(index, identical(index), nobody, max_share=0.1)
-    table = split_table(index, groups, strategy="patient", folds=5, seed=0, official_test="Testing")
+    nothing = pd.DataFrame(columns=["path", "fold"], dtype=str)
+    options = {"folds": 5, "seed": 0, "official_test": "Testing", "own_folds": nothing}
+    table = split_table(index, groups, strategy="patient", **options)
     in_pool = table[table["fold"] != ""]
     assert len(in_pool) == 2870
     known = in_pool[in_pool["patient"] != ""]

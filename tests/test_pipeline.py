@@ -167,7 +167,7 @@ def test_tree_without_git(project):
     listed = {path.as_posix() for path in tree_files(project)}
     assert {"src/brain_tumor/data/folds.py", "src/brain_tumor/model/saving.py", ".dvc/config", "dvc.yaml"} <= listed
     assert "data/x.csv" not in listed
-    assert {"data/fixes.csv", "data/patients.csv"} <= listed
+    assert {"data/fixes.csv", "data/folds.csv", "data/patients.csv"} <= listed
 
 
 def test_an_experiment_without_git_says_what_is_missing(project):

@@ -65,11 +65,10 @@ class Audit(_Section):
 
 
 class Split(_Section):
-    strategy: Literal["patient", "random", "official", "file"]
+    strategy: Literal["patient", "random", "official", "own"]
     folds: Annotated[int, Field(ge=3, le=100)]
     seed: Seed
     official_test: str
-    file: str | None
     on_leak: Literal["fail", "drop", "report"]
 
 

@@ -1,5 +1,6 @@
 """The CSV files between stages: one way to read and to write them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,20 +15,27 @@ _STRINGS = (
 )
 
 
-def read_table(path: Path | str) -> pd.DataFrame:
+def read_table(path: Path | str, expected: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV file; an empty cell of names or ids is the empty string.
 
+    Args:
+        path: of the file.
+        expected: columns it must have, where a person writes it.
+
     Raises:
-        PipelineError: there is no such file, or it is no table.
+        PipelineError: there is no such file, it is no table, or it lacks a column.
     """
     try:
-        return pd.read_csv(path, dtype=dict.fromkeys(_STRINGS, str), keep_default_na=False)
+        table = pd.read_csv(path, dtype=dict.fromkeys(_STRINGS, str), keep_default_na=False)
     except FileNotFoundError:
         raise PipelineError(
             f"expected {path}, found no such file: run the stages before this one (dvc repro)"
         ) from None
     except ValueError as error:  # empty, no text, or rows of different lengths
         raise PipelineError(f"expected a CSV table in {path}: {' '.join(str(error).split())}") from error
+    if not set(expected) <= set(table.columns):
+        raise PipelineError(f"expected the columns {','.join(expected)} in {path}, found {','.join(table.columns)}")
+    return table
 
 
 def write_table(path: Path | str, frame: pd.DataFrame) -> None:

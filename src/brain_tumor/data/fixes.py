@@ -15,9 +15,7 @@ def read_fixes(path: Path | str) -> dict[str, str]:
     Raises:
         PipelineError: no such file, or a row that is no fix.
     """
-    table = read_table(path)
-    if not {"path", "action", "reason"} <= set(table.columns):
-        raise PipelineError(f"expected the columns path,action,reason in {path}, found {','.join(table.columns)}")
+    table = read_table(path, ["path", "action", "reason"])
     for row in table.itertuples():
         if row.action != "drop" and not row.action.startswith(_RELABEL):
             raise PipelineError(

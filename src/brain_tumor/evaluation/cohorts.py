@@ -12,10 +12,11 @@ from brain_tumor.tables import read_table
 DESCRIPTIONS = {
     "patient_test": "training pool; every image scored by the model that never saw its patient or a copy",
     "random_test": "training pool, split by image: a patient stands on both sides, so the score flatters",
+    "own_test": "test folds as data/folds.csv brings them",
     "patient_known": "the part of the test folds whose patient is known",
     "official_test": "published test folder, scored by the model of the first fold",
-    "official_leaked": "of official_test: same patient or same image as a training image",
-    "official_clean": "of official_test: no known patient and no image shared with training",
+    "official_leaked": "of official_test: same patient or same picture as a training image, or a chain of both",
+    "official_clean": "of official_test: no known patient and no picture shared with training",
 }
 """Cohort name -> what it is, in a line."""
 
@@ -96,7 +97,7 @@ def cohorts(frame: pd.DataFrame, strategy: str) -> dict[str, pd.DataFrame]:
 
     Args:
         frame: what `load_predictions` returns.
-        strategy: how the folds were drawn ("patient", "random", "official").
+        strategy: how the folds were drawn ("patient", "random", "official", "own").
 
     Returns:
         Name -> rows of `frame`, in this order:
@@ -111,6 +112,7 @@ def cohorts(frame: pd.DataFrame, strategy: str) -> dict[str, pd.DataFrame]:
     official = frame[(frame["role"] == "official_test") & first]
     found = {
         f"{strategy}_test": test,
+        "own_test": "test folds as data/folds.csv brings them",
         "patient_known": test[test["patient"] != ""],
         "official_test": official,
         "official_leaked": official[official["group_in_training"]],
