@@ -401,12 +401,12 @@ def test_table_shows_every_cohort_within_100_columns():
     assert rows["official_clean"] == ["0", "-", "-", "-"]
     legend = {line.split("  ", 1)[0]: line for line in lines[-5:]}
     assert list(legend) == names
-    assert "same patient or same image as a training image" in legend["official_leaked"]
+    assert "same patient or same picture as a training image" in legend["official_leaked"]
 
 
 def test_every_cohort_there_can_be_is_described(written):
     frame = cohorts.load_predictions(*written(), folds=[0, 1, 2])
-    found = {name for strategy in ("patient", "random") for name in cohorts.cohorts(frame, strategy)}
+    found = {name for strategy in ("patient", "random", "own") for name in cohorts.cohorts(frame, strategy)}
     assert found == set(cohorts.DESCRIPTIONS)
 
 

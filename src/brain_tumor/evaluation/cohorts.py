@@ -112,7 +112,6 @@ def cohorts(frame: pd.DataFrame, strategy: str) -> dict[str, pd.DataFrame]:
     official = frame[(frame["role"] == "official_test") & first]
     found = {
         f"{strategy}_test": test,
-        "own_test": "test folds as data/folds.csv brings them",
         "patient_known": test[test["patient"] != ""],
         "official_test": official,
         "official_leaked": official[official["group_in_training"]],
