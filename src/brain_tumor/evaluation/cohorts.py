@@ -15,7 +15,7 @@ DESCRIPTIONS = {
     "own_test": "test folds as data/folds.csv brings them",
     "patient_known": "the part of the test folds whose patient is known",
     "official_test": "published test folder, scored by the model of the first fold",
-    "official_leaked": "of official_test: same patient or same picture as a training image, or a chain of both",
+    "official_leaked": "of official_test: same patient or same picture as a training image",
     "official_clean": "of official_test: no known patient and no picture shared with training",
 }
 """Cohort name -> what it is, in a line."""
