@@ -3,8 +3,7 @@
 from _stage import run
 
 from brain_tumor.audit.copies import find_copies
-from brain_tumor.audit.findings import audit_metrics, findings_table
-from brain_tumor.audit.gallery import pair_galleries
+from brain_tumor.audit.findings import audit_metrics, findings_table, pair_galleries
 from brain_tumor.audit.groups import group_table, known_patients
 from brain_tumor.audit.reading import read_views
 from brain_tumor.files import replacing_folder, write_json

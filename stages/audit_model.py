@@ -2,8 +2,7 @@
 
 from _stage import run
 
-from brain_tumor.audit.gallery import label_gallery
-from brain_tumor.audit.labels import out_of_sample, suspicious_labels
+from brain_tumor.audit.labels import label_gallery, out_of_sample, suspicious_labels
 from brain_tumor.audit.leakage import leakage_metrics
 from brain_tumor.audit.shortcuts import network_controls, predict_from_traits, shortcut_rows
 from brain_tumor.data.roles import roles

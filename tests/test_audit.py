@@ -9,9 +9,9 @@ from PIL import Image
 from scan_tables import grouped, identical, pool, random_data_set, split
 
 from brain_tumor.audit.brain import MASKS, brain_region, masked
-from brain_tumor.audit.findings import FINDING_COLUMNS, audit_metrics, findings_table
-from brain_tumor.audit.gallery import gallery_png, label_gallery, pair_galleries
-from brain_tumor.audit.labels import LABEL_COLUMNS, out_of_sample, suspicious_labels
+from brain_tumor.audit.findings import FINDING_COLUMNS, audit_metrics, findings_table, pair_galleries
+from brain_tumor.audit.gallery import gallery_png
+from brain_tumor.audit.labels import LABEL_COLUMNS, label_gallery, out_of_sample, suspicious_labels
 from brain_tumor.audit.leakage import leakage_metrics
 from brain_tumor.audit.shortcuts import network_controls, predict_from_traits, shortcut_rows
 from brain_tumor.audit.traits import KINDS, traits
@@ -77,8 +77,8 @@ def test_pictures_of_findings_are_drawn(tmp_path):
     pair_galleries(tmp_path, root, pairs, pairs)
     suspects = pd.DataFrame({"rank": [1], "path": ["a/2.png"], "label": ["a"], "suggested": ["b"], "quality": [0.1]})
     label_gallery(tmp_path / "labels.png", root, suspects)
-    gallery_png(tmp_path / "again.png", root, [(("a/2.png",), "x")], "title")
-    gallery_png(tmp_path / "twice.png", root, [(("a/2.png",), "x")], "title")
+    gallery_png(tmp_path / "again.png", root, [(("a/2.png",), "x")], "title", images=1)
+    gallery_png(tmp_path / "twice.png", root, [(("a/2.png",), "x")], "title", images=1)
     names = {path.stem: Image.open(path).size for path in tmp_path.glob("*.png")}
     assert {"identical", "copy", "look_alike", "label_conflict", "patient_conflict", "labels"} <= names.keys()
     assert min(min(size) for size in names.values()) > 50

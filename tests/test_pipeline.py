@@ -162,7 +162,6 @@ def test_dvc_tracks_every_param():
 
 def test_tree_without_git(project):
     """From a source archive the pipeline's files are found, results are not taken for them."""
-    (project / "data").mkdir()
     (project / "data" / "x.csv").write_text("x")
     listed = {path.as_posix() for path in tree_files(project)}
     assert {"src/brain_tumor/data/folds.py", "src/brain_tumor/model/saving.py", ".dvc/config", "dvc.yaml"} <= listed

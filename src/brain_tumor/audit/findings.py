@@ -1,11 +1,23 @@
 """What the audit found, a row per finding, and counted."""
 
+from pathlib import Path
+
 import pandas as pd
 
-from brain_tumor.audit.copies import LOOK_ALIKE
+from brain_tumor.audit.copies import COPY, IDENTICAL, LOOK_ALIKE
+from brain_tumor.audit.gallery import MOST, gallery_png
+from brain_tumor.audit.views import ORIENTATIONS
 
 FINDING_COLUMNS = ["kind", "path", "label", "other", "other_label", "score", "orientation"]
 LABEL_CONFLICT, PATIENT_CONFLICT = "label_conflict", "patient_conflict"
+
+_TITLES = {
+    IDENTICAL: "Byte-identical files",
+    COPY: "Copies, the least certain first",
+    LOOK_ALIKE: "Not accepted as copies, the most alike first",
+    LABEL_CONFLICT: "One picture in two classes",
+    PATIENT_CONFLICT: "One patient in two classes",
+}
 
 
 def findings_table(index: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
@@ -76,6 +88,25 @@ def audit_metrics(
     actions = fixed["action"].str.split(":").str[0].value_counts()
     figures["fixes"] = {"dropped": int(actions.get("drop", 0)), "relabelled": int(actions.get("relabel", 0))}
     return figures
+
+
+def pair_galleries(folder: Path | str, root: Path | str, findings: pd.DataFrame, pairs: pd.DataFrame) -> None:
+    """Draw `<kind>.png` for each kind of pair that a person should judge, at most 52 of each.
+
+    Args:
+        folder: existing, to write to.
+        root: of the data set.
+        findings: what `findings_table` returns; kinds stand in it the ones to judge first.
+        pairs: what `copies.find_copies` returns, for the nearest pairs that were not accepted.
+    """
+    nearest = pairs[pairs["kind"] == LOOK_ALIKE].sort_values(["score", "path", "other"], ascending=[False, True, True])
+    shown = {kind: findings[findings["kind"] == kind] for kind in _TITLES} | {LOOK_ALIKE: nearest}
+    for kind, title in _TITLES.items():
+        rows = []
+        for row in shown[kind].head(MOST).itertuples():
+            turned = f", {row.orientation}" if row.orientation not in ("", ORIENTATIONS[0]) else ""
+            rows.append(((row.path, row.other), f"{row.path}\n{row.other}\n{row.score:.3f}{turned}"))
+        gallery_png(Path(folder) / f"{kind}.png", root, rows, f"{title} ({len(rows)} of {len(shown[kind])})", images=2)
 
 
 def _across_folders(index: pd.DataFrame, groups: pd.DataFrame) -> dict[str, dict]:

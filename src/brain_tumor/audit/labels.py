@@ -3,11 +3,14 @@
 C. Northcutt, L. Jiang and I. Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 70, 2021.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 
+from brain_tumor.audit.gallery import MOST, gallery_png
 from brain_tumor.evaluation.cohorts import class_names, probabilities
 
 LABEL_COLUMNS = ["rank", "path", "label", "suggested", "quality", "issue", "models"]
@@ -42,7 +45,7 @@ def suspicious_labels(frame: pd.DataFrame) -> pd.DataFrame:
     """
     present = sorted(set(frame["label"]))
     values = frame[[f"p_{name}" for name in present]].to_numpy(np.float64)
-    values /= values.sum(axis=1, keepdims=True)
+    values = (values + 1e-9) / (values + 1e-9).sum(axis=1, keepdims=True)
     given = frame["label"].map({name: k for k, name in enumerate(present)}).to_numpy()
     issue = find_label_issues(given, values, n_jobs=1)
     table = frame[["path", "label", "models"]].assign(
@@ -52,3 +55,19 @@ def suspicious_labels(frame: pd.DataFrame) -> pd.DataFrame:
     )
     table = table.sort_values(["issue", "quality", "path"], ascending=[False, True, True], ignore_index=True)
     return table.assign(rank=np.arange(1, len(table) + 1))[LABEL_COLUMNS]
+
+
+def label_gallery(path: Path | str, root: Path | str, suspects: pd.DataFrame) -> None:
+    """Draw the images whose labels are the most suspicious, at most 52.
+
+    Args:
+        path: PNG file to write.
+        root: of the data set.
+        suspects: rows of what `suspicious_labels` returns, the most suspicious first.
+    """
+    rows = []
+    for row in suspects.head(MOST).itertuples():
+        folder, _, name = row.path.rpartition("/")
+        said = f"label {row.label} ({row.quality:.3f})\nmodels say {row.suggested}"
+        rows.append(((row.path,), f"{row.rank}. {folder}\n{name}\n{said}"))
+    gallery_png(path, root, rows, f"Suspicious labels ({len(rows)} of {len(suspects)})", images=1)
