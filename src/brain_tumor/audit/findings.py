@@ -7,6 +7,7 @@ import pandas as pd
 from brain_tumor.audit.copies import COPY, IDENTICAL, LOOK_ALIKE
 from brain_tumor.audit.gallery import MOST, gallery_png
 from brain_tumor.audit.views import ORIENTATIONS
+from brain_tumor.progress import bar
 
 FINDING_COLUMNS = ["kind", "path", "label", "other", "other_label", "score", "orientation"]
 LABEL_CONFLICT, PATIENT_CONFLICT = "label_conflict", "patient_conflict"
@@ -32,7 +33,8 @@ def findings_table(index: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFram
         Columns `FINDING_COLUMNS`. Kinds:
         identical, copy: two files of one picture; score is their similarity.
         label_conflict: two files of one picture (directly or over further copies) in different classes; a row per
-            file whose class is not the one that its picture has most often, beside one that has it.
+            file whose class is not the one that its picture has most often, beside one that has it; score is the
+            share of the picture's files in that class.
         patient_conflict: an image whose class is not the one that its patient has most often, beside one that
             has it; score is the share of the patient's images in that class. One patient may have two tumours, so it
             is a doubt and no proof.
@@ -101,7 +103,7 @@ def pair_galleries(folder: Path | str, root: Path | str, findings: pd.DataFrame,
     """
     nearest = pairs[pairs["kind"] == LOOK_ALIKE].sort_values(["score", "path", "other"], ascending=[False, True, True])
     shown = {kind: findings[findings["kind"] == kind] for kind in _TITLES} | {LOOK_ALIKE: nearest}
-    for kind, title in _TITLES.items():
+    for kind, title in bar(_TITLES.items(), desc="draw", unit="page"):
         rows = []
         for row in shown[kind].head(MOST).itertuples():
             turned = f", {row.orientation}" if row.orientation not in ("", ORIENTATIONS[0]) else ""

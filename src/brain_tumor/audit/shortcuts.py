@@ -11,6 +11,7 @@ from sklearn.metrics import recall_score
 from brain_tumor.audit.traits import KINDS
 from brain_tumor.evaluation.bootstrap import interval
 from brain_tumor.evaluation.cohorts import class_names, probabilities
+from brain_tumor.progress import bar
 from brain_tumor.tables import read_table
 
 
@@ -27,8 +28,9 @@ def predict_from_traits(traits: pd.DataFrame, folds: pd.DataFrame, seed: int = 0
         Kind of trait, and "all" of them -> columns label, predicted, group of the pool.
     """
     table = folds[folds["fold"] != ""].merge(traits, on="path", validate="one_to_one")
+    kinds = {**KINDS, "all": [name for names in KINDS.values() for name in names]}
     result = {}
-    for kind, columns in {**KINDS, "all": [name for names in KINDS.values() for name in names]}.items():
+    for kind, columns in bar(kinds.items(), desc="shortcuts", unit="kind"):
         predicted = table["label"].copy()
         for fold in sorted(table["fold"].unique()):
             test = table["fold"] == fold
