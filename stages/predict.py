@@ -19,30 +19,33 @@ from brain_tumor.model.saving import load_model  # noqa: E402
 from brain_tumor.tables import read_table, write_table  # noqa: E402
 
 
+def rate(model, classes, images, rows, about, options):
+    """The table `about` of some images, with the probability of each class."""
+    probabilities = predict(model, images, rows, **options)
+    return about.assign(**{f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)})
+
+
 def main(params, arguments):
     make_deterministic(params.train.threads)
+    strategy, options = params.split.strategy, params.predict.model_dump(exclude={"controls"})
     store = Store("data/prepared")
     table = read_table("data/split/folds.csv")
-    options = params.predict.model_dump(exclude={"controls"})
     with replacing_folder("data/predictions") as folder:
         for fold in params.train.folds:
             model, metadata = load_model(f"models/fold-{fold}/model.keras")
-            role = roles(table, fold, params.split.strategy, params.split.on_leak)
-
-            def rated(images, rows, model=model, role=role, classes=metadata["classes"]):
-                probabilities = predict(model, images, np.arange(len(images)), **options)
-                frame = table.loc[rows, ["path", "label"]].assign(role=role[rows])
-                return frame.assign(**{f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)})
-
+            classes, role = metadata["classes"], roles(table, fold, strategy, params.split.on_leak)
+            about = table[["path", "label"]].assign(role=role)
             judged = np.flatnonzero(~np.isin(role, ["train", "left_out"]))
-            write_table(folder / f"fold-{fold}.csv", rated(store.images[judged], judged))
+            frame = rate(model, classes, store.images, judged, about.loc[judged], options)
+            write_table(folder / f"fold-{fold}.csv", frame)
             print(f"fold {fold}: {len(judged)} images")
             if params.predict.controls:
-                tested = np.flatnonzero(role == ("official_test" if params.split.strategy == "official" else "test"))
-                variants = [
-                    rated(np.stack([masked(store.images[i], mask) for i in tested]), tested).assign(mask=mask)
-                    for mask in MASKS
-                ]
+                tested = np.flatnonzero(role == ("official_test" if strategy == "official" else "test"))
+                variants = []
+                for mask in MASKS:
+                    pictures = np.stack([masked(store.images[i], mask) for i in tested])
+                    frame = rate(model, classes, pictures, np.arange(len(tested)), about.loc[tested], options)
+                    variants.append(frame.assign(mask=mask))
                 write_table(folder / f"controls-{fold}.csv", pd.concat(variants))
 
 
