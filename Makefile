@@ -47,7 +47,7 @@ effect: $(VENV)/.locked git  ## what leakage does to the score: fold 0 under thr
 	@dvc exp run --name split-patient --set-param 'train.folds=[0]'
 	@dvc exp run --name split-random --set-param 'train.folds=[0]' -S split.strategy=random -S split.on_leak=report
 	@dvc exp run --name split-official --set-param 'train.folds=[0]' -S split.strategy=official -S split.on_leak=report
-	@dvc exp show --drop '.*' --keep 'Experiment|_test.macro_f1|official_(leaked|clean).accuracy$$|split.strategy'
+	@dvc exp show --drop '.*' --keep 'Experiment|split.strategy|.*_test.macro_f1|.*official_(leaked|clean).accuracy$$'
 
 .PHONY: accept-data
 accept-data: $(VENV)/.locked  ## take the data set as it comes now and rewrite its manifest

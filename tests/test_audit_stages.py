@@ -160,3 +160,15 @@ def test_a_fix_leads_to_a_rerun_and_is_counted(small_clone):
     assert again.loc[relabelled, "label"] == label
     difference = json.loads(run("dvc", "metrics", "diff", "--json", cwd=small_clone).stdout)
     assert difference["metrics/audit.json"]["fixes.dropped"]["new"] == 1
+
+
+def test_what_leakage_does_is_shown_by_three_experiments(small_clone):
+    (small_clone / ".venv").mkdir()
+    (small_clone / ".venv/.locked").touch()
+    shown = run("make", "effect", cwd=small_clone).stdout
+    table = shown[shown.rindex("Experiment") :]
+    for name in ("split-patient", "split-random", "split-official"):
+        assert name in table
+    assert "random_test.macro_f1" in table and "official_clean.accuracy" in table
+    report = json.loads(run("git", "show", "split-random:metrics/audit_model.json", cwd=small_clone).stdout)
+    assert report["leakage"]["fold_0"]["test"]["leaking"] > 0
