@@ -170,5 +170,5 @@ def test_what_leakage_does_is_shown_by_three_experiments(small_clone):
     for name in ("split-patient", "split-random", "split-official"):
         assert name in table
     assert "random_test.macro_f1" in table and "official_clean.accuracy" in table
-    report = json.loads(run("git", "show", "split-random:metrics/audit_model.json", cwd=small_clone).stdout)
-    assert report["leakage"]["fold_0"]["test"]["leaking"] > 0
+    changes = json.loads(run("dvc", "metrics", "diff", "--json", "HEAD", "split-random", cwd=small_clone).stdout)
+    assert changes["metrics/audit_model.json"]["leakage.fold_0.test.leaking"]["new"] > 0
