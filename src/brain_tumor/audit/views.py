@@ -25,7 +25,7 @@ _FLAT = 9
 # Lines up to this part of the picture's edge do not count as head, nor does noise that this blur takes away.
 _LINE = 100
 _SMOOTHING = 50
-_BACKGROUND = 5  # percent of the pixels at least that are background
+_BACKGROUND = 5  # percent of the pixels that are not black and yet background, at least
 
 
 def view(grey: np.ndarray) -> np.ndarray:
@@ -45,8 +45,9 @@ def view(grey: np.ndarray) -> np.ndarray:
     line, blur = max(edge // _LINE, 1), max(edge // _SMOOTHING, 3)
     opened = cv2.morphologyEx(grey, cv2.MORPH_OPEN, np.ones((line, line), np.uint8))
     smooth = cv2.blur(opened, (blur, blur))
-    # Above the grey of a noisy background, so that its noise decides nothing.
-    background = int(np.percentile(smooth, _BACKGROUND, method="lower"))
+    # Above the grey of a noisy background, so that its noise decides nothing; pure black is padding.
+    grey_parts = smooth[smooth > 0]
+    background = int(np.percentile(grey_parts, _BACKGROUND, method="lower")) if len(grey_parts) else 0
     left, top, right, bottom = head_box(cv2.subtract(smooth, background))
     return resized(grey[top:bottom, left:right], SIZE)
 
