@@ -22,10 +22,11 @@ ORIENTATIONS = (
 _CLIP = 0.5  # percent, as in the default preprocessing
 # A row or column of an added border has at most this variance (grey levels squared): JPEG noise.
 _FLAT = 9
-# Lines up to this part of the picture's edge do not count as head, nor does noise that this blur takes away.
+# Lines thinner than 1 / _LINE of the picture's edge are no head; noise is smoothed over 1 / _SMOOTHING of it.
 _LINE = 100
 _SMOOTHING = 50
-_BACKGROUND = 5  # percent of the pixels that are not black and yet background, at least
+# The grey of a noisy background is taken from the darkest part of what is not black, percent.
+_BACKGROUND = 5
 
 
 def view(grey: np.ndarray) -> np.ndarray:
