@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from scratch import environment, scratch_copy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,16 @@ def run(*command: str, cwd: Path, fails: bool = False, **variables: str) -> subp
     done = subprocess.run(command, cwd=cwd, env=environment() | variables, capture_output=True, text=True, timeout=280)
     assert (done.returncode != 0) == fails, f"{' '.join(command)} -> {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def with_params(project: Path, **changes: dict) -> Path:
+    """Change params of a project: sections of changed values."""
+    yaml = YAML()
+    params = yaml.load(project / "params.yaml")
+    for section, values in changes.items():
+        params[section] |= values
+    yaml.dump(params, project / "params.yaml")
+    return project
 
 
 def require(program: str) -> None:

@@ -7,20 +7,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run
-from ruamel.yaml import YAML
+from conftest import run, with_params
 
 from brain_tumor.data import phantoms
 
 STAGES = ("download", "preprocess", "audit", "split")
-
-
-def with_params(project: Path, **changes: dict) -> None:
-    yaml = YAML()
-    params = yaml.load(project / "params.yaml")
-    for section, values in changes.items():
-        params[section] |= values
-    yaml.dump(params, project / "params.yaml")
 
 
 def metrics(project: Path, name: str = "audit") -> dict:

@@ -6,9 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import run
+from conftest import run, with_params
 from kaggle_stand_in import KaggleStandIn
-from ruamel.yaml import YAML
 
 
 @pytest.fixture
@@ -22,15 +21,6 @@ def archive(tmp_path) -> Path:
                     scan = np.random.default_rng(i).integers(0, 256, (40, 40), np.uint8)
                     opened.writestr(f"{folder}/{label}/{i}.png", cv2.imencode(".png", scan)[1].tobytes())
     return path
-
-
-def with_params(project: Path, **changes: dict) -> Path:
-    yaml = YAML()
-    params = yaml.load(project / "params.yaml")
-    for section, values in changes.items():
-        params[section] |= values
-    yaml.dump(params, project / "params.yaml")
-    return project
 
 
 def rewritten(archive: Path, drop=lambda name: False, **added: bytes) -> Path:
