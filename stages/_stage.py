@@ -3,8 +3,12 @@
 import argparse
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 # Before anything that is installed: an experiment in a copy of this tree runs the copy's code.
@@ -14,26 +18,50 @@ from brain_tumor.errors import PipelineError  # noqa: E402
 from brain_tumor.params import Params, load_params  # noqa: E402
 
 
-def run(main: Callable[[Params, argparse.Namespace], None], *, fold: bool = False, **flags: str) -> None:
+def run(
+    main: Callable[[Params, argparse.Namespace], None], *, fold: bool = False, part: bool = False, **flags: str
+) -> None:
     """Run the stage script that calls this.
 
     Args:
         main: receives the validated params and the arguments.
         fold: whether the script takes `--fold K`.
+        part: whether it takes `--part validation|test`.
         flags: switches of the script and their help texts.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     if fold:
         parser.add_argument("--fold", type=int, required=True, help="number of the fold")
+    if part:
+        parser.add_argument("--part", choices=["validation", "test"], required=True, help="which images")
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=text)
     arguments = parser.parse_args()
+    _end_with_dvc()
     try:
         main(load_params(), arguments)
     except PipelineError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end_with_dvc() -> None:
+    """End this process within a second when the `dvc` that started it was killed, so that no second one joins it."""
+    if "DVC_STAGE" not in os.environ:  # started by hand: none of DVC's business
+        return
+    # Some shells stay between DVC and the stage.
+    child = psutil.Process()
+    while (parent := child.parent()) and Path(sys.argv[0]).name in " ".join(parent.cmdline()):
+        child = parent
+    holder = child.ppid()
+
+    def watch() -> None:
+        while child.is_running() and child.ppid() == holder:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def quiet_tensorflow(name: str) -> None:

@@ -1,21 +1,24 @@
 """Leakage of each fold, suspicious labels and shortcuts: data/audit_model/ and metrics/audit_model.json."""
 
+import pandas as pd
 from _stage import run
 
 from brain_tumor.audit.labels import label_gallery, out_of_sample, suspicious_labels
 from brain_tumor.audit.leakage import leakage_metrics
 from brain_tumor.audit.shortcuts import network_controls, predict_from_traits, shortcut_rows
 from brain_tumor.data.roles import roles
-from brain_tumor.evaluation.cohorts import class_names, load_predictions
+from brain_tumor.evaluation.cohorts import class_names, load_controls, load_predictions
 from brain_tumor.evaluation.plots import shortcuts_png
 from brain_tumor.files import replacing_folder, write_json
 from brain_tumor.tables import read_table, write_table
+
+PARTS = ["data/predictions/validation", "data/predictions/test"]
 
 
 def main(params, arguments):
     folds, strategy = params.train.folds, params.split.strategy
     table = read_table("data/split/folds.csv")
-    frame = load_predictions("data/predictions", "data/split/folds.csv", folds)
+    frame = pd.concat([load_predictions(part, "data/split/folds.csv", folds) for part in PARTS])
     leakage = {f"fold_{k}": leakage_metrics(table, roles(table, k, strategy, params.split.on_leak)) for k in folds}
 
     labels = suspicious_labels(out_of_sample(frame))
@@ -25,7 +28,7 @@ def main(params, arguments):
         label_gallery(folder / "labels.png", "data/raw", suspects)
 
     from_traits = predict_from_traits(read_table("data/audit/traits.csv"), table)
-    network = network_controls("data/predictions", frame, folds)
+    network = network_controls(load_controls(PARTS[1], frame, folds), frame)
     shortcuts = shortcut_rows(from_traits, network, params.evaluate.min_class_images)
     write_table("plots/shortcuts.csv", shortcuts)
     shortcuts_png("plots/shortcuts.png", shortcuts, 1 / len(class_names(frame)))

@@ -1,10 +1,10 @@
-"""Figures, curves and pictures of what the models predicted; needs no TensorFlow."""
+"""Figures, curves and pictures of what the models predicted of the test images; needs no TensorFlow."""
 
 from _stage import run
 
 from brain_tumor.evaluation import metrics, plots
 from brain_tumor.evaluation.cohorts import class_names, cohorts, load_predictions, probabilities
-from brain_tumor.evaluation.history import read_history
+from brain_tumor.evaluation.crossvalidation import fold_figures
 from brain_tumor.evaluation.table import metrics_table
 from brain_tumor.files import write_json
 from brain_tumor.tables import write_table
@@ -12,7 +12,7 @@ from brain_tumor.tables import write_table
 
 def main(params, arguments):
     folds, least = params.train.folds, params.evaluate.min_class_images
-    frame = load_predictions("data/predictions", "data/split/folds.csv", folds)
+    frame = load_predictions("data/predictions/test", "data/split/folds.csv", folds)
     classes = class_names(frame)
 
     def figures(part):
@@ -20,20 +20,16 @@ def main(params, arguments):
 
     parts = cohorts(frame, params.split.strategy)
     test = {name: figures(part) for name, part in parts.items()}
-    write_json("metrics/test.json", test)
-    validation = frame[frame["role"] == "validation"]
-    write_json(
-        "metrics/validation.json", {f"fold_{k}": figures(validation[validation["model_fold"] == k]) for k in folds}
-    )
-
     headline = next(iter(parts))
+    test[headline] |= fold_figures(parts[headline], params.evaluate.searched_folds, least)
+    write_json("metrics/test.json", test)
+
     shown = parts[headline]["label"], probabilities(parts[headline]), classes
     write_table("plots/confusion.csv", metrics.confusion_rows(*shown))
     plots.confusion_png("plots/confusion.png", metrics.confusion_counts(*shown), title=headline)
     curves = metrics.roc_curves(*shown)
     write_table("plots/roc.csv", curves.melt("fpr", var_name="class", value_name="tpr"))
     plots.roc_png("plots/roc.png", curves, metrics.roc_areas(*shown), title=headline)
-    plots.training_png("plots/training.png", {k: read_history(f"plots/training/fold-{k}") for k in folds})
     print(metrics_table(test), end="")
 
 

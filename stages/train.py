@@ -13,23 +13,30 @@ from brain_tumor.data.roles import roles  # noqa: E402
 from brain_tumor.data.store import Store, fingerprint  # noqa: E402
 from brain_tumor.files import replacing_folder  # noqa: E402
 from brain_tumor.imaging import Preprocessing  # noqa: E402
-from brain_tumor.model import networks, training  # noqa: E402
+from brain_tumor.model import recipe, training  # noqa: E402
 from brain_tumor.model.augment import Augmentation  # noqa: E402
+from brain_tumor.model.checkpoint import Checkpoint, origin  # noqa: E402
 from brain_tumor.model.determinism import make_deterministic  # noqa: E402
 from brain_tumor.model.saving import save_model  # noqa: E402
+from brain_tumor.model.transfer import read_backbone  # noqa: E402
 from brain_tumor.tables import read_table  # noqa: E402
+
+INPUTS = ["prepared/images.npy", "prepared/index.csv", "split/folds.csv", "backbone/about.json", "features/features.npy"]
 
 
 def main(params, arguments):
-    options = params.train.model_dump(exclude={"folds", "augment", "seed", "threads"})
-    make_deterministic(params.train.threads, params.train.seed)
-    store = Store("data/prepared")
-    table = read_table("data/split/folds.csv")
-    role = roles(table, arguments.fold, params.split.strategy, params.split.on_leak)
+    fold, train = arguments.fold, params.train.model_dump(exclude={"folds"})
+    facts = params.model_dump(include={"preprocess", "split", "model"}) | {"train": dict(train), "fold": fold}
+    augmentation, seed, threads = (train.pop(name) for name in ("augment", "seed", "threads"))
+    precision, backbone_rate = train.pop("precision"), train.pop("backbone_rate")
+    make_deterministic(threads, seed)
+    store, table = Store("data/prepared"), read_table("data/split/folds.csv")
     classes = sorted(table["label"].unique())
-    model = networks.compact(params.preprocess.size, len(classes), **params.model.model_dump())
-    print(f"fold {arguments.fold}: {model.count_params():,} weights, {(role == 'train').sum()} training images")
-    with Live(f"plots/training/fold-{arguments.fold}", dvcyaml=None, save_dvc_exp=False, report=None) as live:
+    weights, digest = read_backbone("data/backbone")
+    with (
+        Checkpoint("checkpoints", origin(facts, [f"data/{name}" for name in INPUTS])) as checkpoint,
+        Live(f"plots/training/fold-{fold}", dvcyaml=None, save_dvc_exp=False, report=None) as live,
+    ):
 
         def record(row):
             for name, value in row.items():
@@ -37,28 +44,35 @@ def main(params, arguments):
                     live.log_metric(name, value)
             live.next_step()
 
-        history = training.fit(
-            model,
+        model, history = recipe.train_network(
             store.images,
             np.array([classes.index(label) for label in table["label"]]),
-            np.flatnonzero(role == "train"),
-            np.flatnonzero(role == "validation"),
-            schedule=training.Schedule(**options),
-            augmentation=Augmentation(**params.train.augment.model_dump()),
-            seed=params.train.seed,
+            roles(table, fold, params.split.strategy, params.split.on_leak),
+            network=params.model.model_dump(exclude={"weights"}),
+            weights=weights,
+            features=np.load("data/features/features.npy"),
+            schedule=training.Schedule(**train),
+            augmentation=Augmentation(**augmentation),
+            precision=precision,
+            backbone_rate=backbone_rate,
+            seed=seed,
+            checkpoint=checkpoint,
             on_epoch=record,
         )
-    best = max(history, key=lambda row: row["validation/macro_f1"])
-    print(f"best epoch {best['epoch']} of {len(history)}: validation macro-F1 {best['validation/macro_f1']:.4f}")
-    metadata = {
-        "classes": classes,
-        "preprocessing": asdict(Preprocessing(**params.preprocess.model_dump(exclude={"max_rejected"}))),
-        "data_fingerprint": fingerprint(store.index),
-        "fold": arguments.fold,
-        "epoch": best["epoch"],
-    }
-    with replacing_folder(f"models/fold-{arguments.fold}") as folder:
-        save_model(folder / "model.keras", model, metadata)
+        best = max(history, key=lambda row: row["validation/macro_f1"])
+        print(f"best epoch {best['epoch']} of {len(history)}: validation macro-F1 {best['validation/macro_f1']:.4f}")
+        metadata = {
+            "classes": classes,
+            "preprocessing": asdict(Preprocessing(**params.preprocess.model_dump(exclude={"max_rejected"}))),
+            "data_fingerprint": fingerprint(store.index),
+            "backbone": params.model.backbone,
+            "backbone_sha256": digest,
+            "fold": fold,
+            "epoch": best["epoch"],
+        }
+        with replacing_folder(f"models/fold-{fold}") as folder:
+            save_model(folder / "model.keras", model, metadata)
+        checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SMALL = {
     "split": {"folds": 3},
     "model": {"width": 4},
     "train": {"folds": [0], "epochs": 2, "batch_size": 8, "threads": 1},
-    "evaluate": {"min_class_images": 1},
+    "evaluate": {"min_class_images": 1, "searched_folds": [2]},
 }
 
 

@@ -17,6 +17,7 @@ from brain_tumor.audit.shortcuts import network_controls, predict_from_traits, s
 from brain_tumor.audit.traits import KINDS, traits
 from brain_tumor.data import phantoms
 from brain_tumor.data.roles import roles
+from brain_tumor.evaluation.cohorts import load_controls
 from brain_tumor.imaging import Preprocessing, decode, prepare
 
 # --- findings
@@ -205,10 +206,10 @@ def test_network_controls_are_read_beside_the_whole_images(tmp_path):
             "p_b": [0.1, 0.8, 0.4],
         }
     )
-    assert network_controls(tmp_path, frame, [0]) == {}
+    assert network_controls(load_controls(tmp_path, frame, [0]), frame) == {}
     masks = frame[frame["role"] == "test"].drop(columns="group").assign(p_a=0.1, p_b=0.9)
-    pd.concat([masks.assign(mask=mask) for mask in MASKS]).to_csv(tmp_path / "controls-0.csv", index=False)
-    found = network_controls(tmp_path, frame, [0])
+    pd.concat([masks.assign(control=mask) for mask in MASKS]).to_csv(tmp_path / "controls-0.csv", index=False)
+    found = network_controls(load_controls(tmp_path, frame, [0]), frame)
     assert list(found) == ["whole_image", *MASKS]
     assert found["whole_image"]["predicted"].tolist() == ["a", "b"]
     for mask in MASKS:

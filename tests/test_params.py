@@ -163,7 +163,7 @@ def test_a_wrong_type_is_refused_and_never_guessed_at(tmp_path, key, value, rece
         ("train.learning_rate", "0"),
         ("train.learning_rate", ".nan"),
         ("train.learning_rate", ".inf"),
-        ("train.class_weights", "auto"),
+        ("train.balance", "auto"),
         ("train.augment.zoom", "-0.1"),
         ("predict.batch_size", "0"),
         ("evaluate.min_class_images", "0"),
@@ -183,6 +183,14 @@ def test_folds_to_train_exist_and_stand_once(tmp_path, value, said):
     text = complaint(edited(tmp_path, "train.folds", value))
     assert "train.folds" in text
     assert said in text
+
+
+@pytest.mark.parametrize(
+    "key, value, said", [("model.weights", "imagenet", "compact"), ("model.frozen", "0.5", "pre-trained")]
+)
+def test_compact_has_no_weights_to_keep(tmp_path, key, value, said):
+    text = complaint(edited(tmp_path, key, value))
+    assert key in text and value in text and said in text
 
 
 def test_the_last_fold_exists(tmp_path):

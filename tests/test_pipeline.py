@@ -30,7 +30,8 @@ PLUMBING = {
         "evaluation/__init__",
     )
 }
-WITHOUT_TENSORFLOW = ("download", "preprocess", "audit", "split", "evaluate", "audit_model")
+WITHOUT_TENSORFLOW = ("download", "preprocess", "audit", "split", "validate", "evaluate", "audit_model")
+JUDGED = {"predict@validation", "predict@test", "validate", "evaluate", "audit_model"}
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 
 
@@ -48,9 +49,10 @@ def stages_run(output: str) -> list[str]:
 
 def test_end_to_end(small_run):
     log = (small_run / "repro.log").read_text(encoding="utf-8")
-    before, after = ["download", "preprocess", "audit", "split", "train@0", "predict"], {"evaluate", "audit_model"}
-    assert stages_run(log)[:-2] == before
-    assert set(stages_run(log)[-2:]) == after
+    ran = stages_run(log)
+    assert len(ran) == len(set(ran))
+    assert set(ran[:6]) == {"download", "preprocess", "audit", "split", "backbone", "features"}
+    assert ran[6] == "train@0" and set(ran[7:]) == JUDGED
     assert "patient_test" in log
     assert not re.search("oneDNN|cpu_feature_guard|absl", log), "TensorFlow's chatter reached the terminal"
     scores = json.loads((small_run / "metrics/test.json").read_text(encoding="utf-8"))
@@ -83,25 +85,36 @@ def test_nothing_tracked_tells_where_or_when_it_was_made(small_run):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("train.label_smoothing", 0.1, ["train@0", "predict", "audit_model", "evaluate"]),
-        ("predict.flips", False, ["predict", "audit_model", "evaluate"]),
-        ("evaluate.min_class_images", 2, ["audit_model", "evaluate"]),
-        ("train.folds", [0, 1], ["train@1", "predict", "audit_model", "evaluate"]),
-        ("audit.max_group_share", 0.6, ["audit"]),
+        ("train.label_smoothing", 0.1, {"train@0"} | JUDGED),
+        ("model.frozen", 0.0, set()),
+        ("predict.flips", False, JUDGED),
+        ("evaluate.min_class_images", 2, {"validate", "evaluate", "audit_model"}),
+        ("evaluate.searched_folds", [1], {"evaluate"}),
+        ("train.folds", [0, 1], {"train@1"} | JUDGED),
+        ("audit.max_group_share", 0.6, {"audit"}),
     ],
 )
 def test_a_change_reruns_what_follows_from_it(small_clone, key, value, expected):
     change(small_clone, key, value)
     ran = stages_run(run("dvc", "repro", cwd=small_clone).stdout)
-    assert ran[: len(expected) - 2] == expected[:-2]
-    assert sorted(ran[-2:]) == sorted(expected[-2:])
+    assert len(ran) == len(expected) and set(ran) == expected
+
+
+def test_a_search_computes_no_test_figure(small_clone):
+    before = (small_clone / "metrics/test.json").read_bytes()
+    change(small_clone, "train.label_smoothing", 0.1)
+    ran = stages_run(run("dvc", "repro", "validate", cwd=small_clone).stdout)
+    assert ran == ["train@0", "predict@validation", "validate"]
+    scores = json.loads((small_clone / "metrics/validation.json").read_text(encoding="utf-8"))
+    assert 0 <= scores["macro_f1_shifted"] <= 1 and len(scores["shifted"]) == 6
+    assert scores["macro_f1"] == scores["fold_0"]["macro_f1"]
+    assert (small_clone / "metrics/test.json").read_bytes() == before
 
 
 def test_training_again_gives_the_same_bytes(small_clone):
     before = (small_clone / "dvc.lock").read_bytes()
     run("dvc", "repro", "--force", "--single-item", "train@0", cwd=small_clone)
-    run("dvc", "repro", "--force", "--single-item", "predict", cwd=small_clone)
-    for stage in ("audit", "evaluate", "audit_model"):
+    for stage in ("predict@validation", "predict@test", "audit", "validate", "evaluate", "audit_model"):
         run("dvc", "repro", "--force", "--single-item", stage, cwd=small_clone)
     assert (small_clone / "dvc.lock").read_bytes() == before
 
@@ -112,7 +125,7 @@ def test_experiments_run_the_code_of_their_own_tree(small_clone):
     overrides = ["-S", "train.learning_rate=1e-5", "-S", "train.epochs=1"]
     done = run("dvc", "exp", "run", "--temp", "--name", "slow", *overrides, cwd=small_clone)
     assert "cohort-of-the-copy" in done.stdout
-    assert set(stages_run(done.stdout)) == {"train@0", "predict", "evaluate", "audit_model"}
+    assert set(stages_run(done.stdout)) == {"train@0"} | JUDGED
 
     # what the documentation shows of experiments works on the result
     shown = run("dvc", "exp", "show", "--csv", cwd=small_clone).stdout

@@ -1,5 +1,6 @@
 """Training and the model file, on scans whose class a tiny network can see."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from brain_tumor.errors import PipelineError
 from brain_tumor.model import networks, saving, training
 from brain_tumor.model.augment import Augmentation
+from brain_tumor.model.checkpoint import Checkpoint
+from brain_tumor.model.examples import image_examples
 from brain_tumor.model.predicting import predict
 
 SCHEDULE = training.Schedule(
@@ -22,7 +25,8 @@ SCHEDULE = training.Schedule(
     warmup_epochs=1,
     weight_decay=0.01,
     label_smoothing=0.0,
-    class_weights="balanced",
+    mix=0.0,
+    balance="weights",
     average=0.9,
 )
 METADATA = {"classes": ["dark", "light"], "preprocessing": {"size": 32}}
@@ -39,24 +43,21 @@ def squares(count: int = 64) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+def learn(schedule=SCHEDULE, examples=None, **options) -> tuple[keras.Model, list[dict]]:
+    """A tiny network trained on the squares."""
+    keras.utils.set_random_seed(0)
+    if examples is None:
+        images, labels = squares()
+        examples = image_examples(images, labels, np.arange(48), np.arange(48, 64), augmentation=Augmentation())
+    model = networks.build("compact", 32, 2, width=4, dropout=0.1)
+    return model, training.fit(model, examples, schedule=schedule, seed=0, **options)
+
+
 @pytest.fixture(scope="module")
 def trained():
-    keras.utils.set_random_seed(0)
-    images, labels = squares()
-    model = networks.compact(32, 2, width=4, dropout=0.1)
-    rows, heard = np.arange(64), []
-    history = training.fit(
-        model,
-        images,
-        labels,
-        rows[:48],
-        rows[48:],
-        schedule=SCHEDULE,
-        augmentation=Augmentation(),
-        seed=0,
-        on_epoch=heard.append,
-    )
-    return model, history, heard, images, labels
+    heard = []
+    model, history = learn(on_epoch=heard.append)
+    return model, history, heard, *squares()
 
 
 def test_it_learns_and_keeps_the_best_epoch(trained):
@@ -86,15 +87,110 @@ def test_flips_make_prediction_blind_to_mirroring(trained):
 
 
 def test_early_stopping_waits_for_patience():
-    keras.utils.set_random_seed(0)
     images, _ = squares(16)
     rows = np.arange(16)
-    hopeless = SCHEDULE.__class__(**{**SCHEDULE.__dict__, "epochs": 50, "patience": 2, "learning_rate": 1e-9})
+    hopeless = dataclasses.replace(SCHEDULE, epochs=50, patience=2, learning_rate=1e-9)
     labels = np.random.default_rng(1).integers(0, 2, 16)
-    model = networks.compact(32, 2, width=4)
-    history = training.fit(model, images, labels, rows, rows, schedule=hopeless, augmentation=Augmentation(), seed=0)
+    _, history = learn(hopeless, image_examples(images, labels, rows, rows, augmentation=Augmentation()))
     scores = [row["validation/macro_f1"] for row in history]
     assert len(history) == scores.index(max(scores)) + 1 + 2
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(epoch: int):
+    def on_epoch(row):
+        if row["epoch"] == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, dataclasses.replace(SCHEDULE, mix=0.3, balance="sampling", average=0)])
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, schedule):
+    whole, history = learn(schedule)
+    for epoch in (1, 4):
+        with Checkpoint(tmp_path, "run") as checkpoint, pytest.raises(Killed):
+            learn(schedule, checkpoint=checkpoint, on_epoch=killed_after(epoch))
+    heard = []
+    with Checkpoint(tmp_path, "run") as checkpoint:
+        resumed, again = learn(schedule, checkpoint=checkpoint, on_epoch=heard.append)
+    assert again == heard == history
+    for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_training_never_goes_on_from_another(tmp_path):
+    with Checkpoint(tmp_path, {"seed": 0}) as checkpoint:
+        checkpoint.save({"model": [np.ones(2)]}, {"epoch": 3})
+        arrays, facts = checkpoint.load()
+        np.testing.assert_array_equal(arrays["model"][0], np.ones(2))
+        assert facts == {"epoch": 3}
+    with Checkpoint(tmp_path, {"seed": 1}) as other:
+        assert other.load() is None and other.folder != checkpoint.folder
+    with Checkpoint(tmp_path, {"seed": 0}) as checkpoint:
+        (checkpoint.folder / "state.npz").write_bytes((checkpoint.folder / "state.npz").read_bytes()[:100])
+        assert checkpoint.load() is None  # half a file, as after a power failure
+        checkpoint.remove()
+    assert not checkpoint.folder.exists()
+
+
+def test_two_trainers_never_share_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("brain_tumor.model.checkpoint._PATIENCE", 0.1)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(PipelineError, match="only training"), Checkpoint(tmp_path, "run"):
+        pass
+    holder.kill()
+    holder.wait()
+    with Checkpoint(tmp_path, "run"):
+        pass
+
+
+HOLD = """
+import sys
+sys.path.insert(0, "src")
+from brain_tumor.model.checkpoint import Checkpoint
+with Checkpoint(sys.argv[1], "run"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def batches(schedule, labels, rows):
+    """All (inputs, targets, weights) of epoch 1, for inputs that tell their row."""
+    examples = training.Examples(
+        np.arange(len(labels), dtype=np.float32)[:, None], labels, rows, rows, lambda row, rng: np.float32([row])
+    )
+    steps = len(rows) // schedule.batch_size
+    return [np.concatenate(part) for part in zip(*training._batches(examples, steps, schedule, 3, 0, 1), strict=True)]
+
+
+def test_sampling_shows_every_class_equally_often():
+    labels = np.repeat([0, 1, 2], [40, 8, 24])
+    plain = dataclasses.replace(SCHEDULE, balance="none")
+    inputs, targets, _ = batches(plain, labels, np.arange(72))
+    assert sorted(inputs[:, 0]) == list(range(72)) and targets.sum(axis=0).tolist() == [40, 8, 24]
+    inputs, targets, weights = batches(dataclasses.replace(plain, balance="sampling"), labels, np.arange(72))
+    assert targets.sum(axis=0).tolist() == [24, 24, 24] and set(weights) == {1}
+    assert set(inputs[targets[:, 1] == 1, 0]) == set(range(40, 48))
+    _, targets, weights = batches(dataclasses.replace(plain, balance="weights"), labels, np.arange(72))
+    np.testing.assert_allclose((targets * weights[:, None]).sum(axis=0), 24, rtol=1e-6)
+
+
+def test_mixing_blends_inputs_and_targets_alike():
+    labels = np.repeat([0, 1, 2], 24)
+    values = np.array([0.0, 1.0, 10.0], np.float32)
+    examples = training.Examples(labels, labels, np.arange(72), labels, lambda row, rng: values[[labels[row]]])
+    parts = list(training._batches(examples, 9, dataclasses.replace(SCHEDULE, mix=0.4, balance="none"), 3, 0, 1))
+    inputs, targets, _ = (np.concatenate(part) for part in zip(*parts, strict=True))
+    np.testing.assert_allclose(inputs[:, 0], targets @ values, rtol=1e-5)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+    assert 0.2 < ((targets.max(axis=1) < 0.99) & (targets.max(axis=1) > 0.5)).mean() < 0.9
 
 
 def test_model_file_is_enough_to_predict(trained, tmp_path):
@@ -115,7 +211,7 @@ def test_model_file_is_the_same_bytes_in_two_processes(tmp_path):
         from brain_tumor.model import networks, saving
         from brain_tumor.model.determinism import make_deterministic
         make_deterministic(threads=1, seed=3)
-        saving.save_model(sys.argv[1], networks.compact(32, 3, width=4), {"classes": ["a", "b", "c"]})
+        saving.save_model(sys.argv[1], networks.build("compact", 32, 3, width=4, dropout=0.1), {"classes": ["a", "b", "c"]})
     """
     for name in ("a.keras", "b.keras"):
         subprocess.run([sys.executable, "-c", code, tmp_path / name], check=True, capture_output=True)

@@ -73,6 +73,9 @@ class Split(_Section):
 
 
 class Model(_Section):
+    backbone: Annotated[str, Field(min_length=1)]
+    weights: Annotated[str, Field(min_length=1)]
+    frozen: Share
     width: Annotated[int, Field(ge=4, le=512)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -86,6 +89,9 @@ class Augment(_Section):
     contrast: Share
     brightness: Share
     gamma: Annotated[float, Field(ge=0, le=10)]
+    tone: Annotated[float, Field(ge=0, le=1)]
+    bias: Share
+    blur: Annotated[float, Field(ge=0, le=10)]
     noise: Share
     erase: Share
 
@@ -101,8 +107,11 @@ class Train(_Section):
     warmup_epochs: Annotated[int, Field(ge=0, le=1000)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    class_weights: Literal["none", "balanced"]
+    balance: Literal["none", "weights", "sampling"]
+    mix: Annotated[float, Field(ge=0, le=10)]
     average: Annotated[float, Field(ge=0, lt=1)]
+    backbone_rate: Annotated[float, Field(gt=0, le=1)]
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
     augment: Augment
 
 
@@ -114,6 +123,7 @@ class Predict(_Section):
 
 class Evaluate(_Section):
     min_class_images: Annotated[int, Field(ge=1)]
+    searched_folds: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_unique)]
 
 
 class Params(_Section):
@@ -133,6 +143,14 @@ class Params(_Section):
     def _folds_exist(self) -> "Params":
         if (largest := max(self.train.folds)) >= self.split.folds:
             raise ValueError(f"train.folds received {largest}; folds are below split.folds = {self.split.folds}")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "Params":
+        if self.model.backbone == "compact" and self.model.weights != "none":
+            raise ValueError(f"model.weights received {self.model.weights!r}; compact has no pre-trained weights: none")
+        if self.model.weights == "none" and self.model.frozen > 0:
+            raise ValueError(f"model.frozen received {self.model.frozen}; without pre-trained weights it must be 0")
         return self
 
 

@@ -43,29 +43,21 @@ def predict_from_traits(traits: pd.DataFrame, folds: pd.DataFrame, seed: int = 0
     return result
 
 
-def network_controls(
-    predictions_folder: Path | str, frame: pd.DataFrame, folds: Sequence[int]
-) -> dict[str, pd.DataFrame]:
+def network_controls(controls: pd.DataFrame, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """What the networks make of their test images whole, without the brain and with nothing else.
 
     Args:
-        predictions_folder: holds `controls-<k>.csv` with columns path, label, role, mask and p_<class>..., unless
-            `predict.controls` is off.
-        frame: what `cohorts.load_predictions` returns for the same folder and folds.
-        folds: the folds to read.
+        controls: what `cohorts.load_controls` returns for the masked images.
+        frame: what `cohorts.load_predictions` returns for the same folds.
 
     Returns:
         "whole_image" and each mask -> columns label, predicted, group; empty where there are no controls.
     """
-    files = [Path(predictions_folder) / f"controls-{k}.csv" for k in folds]
-    if not all(file.is_file() for file in files):
+    if controls.empty:
         return {}
-    controls = pd.concat([read_table(file) for file in files], ignore_index=True)
-    group = frame.drop_duplicates("path").set_index("path")["group"]
-    controls["group"] = controls["path"].map(group)
-    tested = frame[frame["role"].isin(set(controls["role"]))].assign(mask="whole_image")
+    tested = frame[frame["role"].isin(set(controls["role"]))].assign(control="whole_image")
     result = {}
-    for name, part in pd.concat([tested, controls]).groupby("mask", sort=False):
+    for name, part in pd.concat([tested, controls]).groupby("control", sort=False):
         predicted = np.array(class_names(part))[probabilities(part).argmax(axis=1)]
         result[name] = part[["label", "group"]].assign(predicted=predicted)
     return result

@@ -81,6 +81,26 @@ def load_predictions(predictions_folder: Path | str, folds_csv: Path | str, fold
     return frame.astype({"group_in_training": bool})
 
 
+def load_controls(folder: Path | str, frame: pd.DataFrame, folds: Sequence[int]) -> pd.DataFrame:
+    """Read the predictions of changed images.
+
+    Args:
+        folder: holds `controls-<k>.csv` with columns path, label, role, control (what was changed) and
+            p_<class>..., unless `predict.controls` is off.
+        frame: what `load_predictions` returns.
+        folds: folds to read.
+
+    Returns:
+        A row per image and control, with the group of the image and model_fold (int); without a row where there
+        are no controls.
+    """
+    files = {fold: path for fold in folds if (path := Path(folder) / f"controls-{fold}.csv").exists()}
+    if not files:
+        return frame.head(0).assign(control="")
+    table = pd.concat([read_table(path).assign(model_fold=fold) for fold, path in files.items()], ignore_index=True)
+    return table.assign(group=table["path"].map(frame.drop_duplicates("path").set_index("path")["group"]))
+
+
 def class_names(frame: pd.DataFrame) -> list[str]:
     """The classes a table of predictions has probabilities for, in the order of its columns."""
     return [name.removeprefix(_PROBABILITY) for name in frame.columns if name.startswith(_PROBABILITY)]

@@ -19,6 +19,11 @@ class Augmentation:
         contrast: relative change of contrast.
         brightness: share of the full scale, to either side.
         gamma: exponent from 1 / (1 + gamma) to 1 + gamma.
+        tone: random tone curve: its three inner knots move up or down by this share of the full scale, so that
+            tissues change places in brightness as between scanners and sequences (after the non-linear
+            intensity transformation of Zhou et al., Models Genesis, MICCAI 2019). Black stays black.
+        bias: brightness falls off smoothly by this share over the picture, as with the coils of a scanner.
+        blur: resolution drops to as little as 1 / (1 + blur).
         noise: largest standard deviation of Gaussian noise, as a share of the full scale.
         erase: largest edge of an erased rectangle, as a share of the edge of the image.
     """
@@ -31,6 +36,9 @@ class Augmentation:
     contrast: float = 0.25
     brightness: float = 0.1
     gamma: float = 0.3
+    tone: float = 0.2
+    bias: float = 0.2
+    blur: float = 0.5
     noise: float = 0.03
     erase: float = 0.25
 
@@ -48,7 +56,7 @@ def augment(image: np.ndarray, options: Augmentation, rng: np.random.Generator) 
         (size, size) uint8.
     """
     size = image.shape[0]
-    u = rng.uniform(-1, 1, 16)
+    u = rng.uniform(-1, 1, 24)
     scale_x = (1 + options.zoom * u[0]) * (1 + options.stretch * u[1])
     scale_y = (1 + options.zoom * u[0]) / (1 + options.stretch * u[1])
     if options.flip and u[2] < 0:
@@ -61,9 +69,18 @@ def augment(image: np.ndarray, options: Augmentation, rng: np.random.Generator) 
     image = cv2.warpAffine(
         image, np.column_stack([linear, offset]), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
     )
-    levels = np.linspace(0, 1, 256) ** ((1 + options.gamma * abs(u[6])) ** np.sign(u[6]))
+    if options.blur > 0:
+        small = max(1, round(size / (1 + options.blur * abs(u[16]))))
+        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (size, size))
+    knots = np.linspace(0, 1, 5) + options.tone * np.array([0, *u[17:20], 0])
+    levels = np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, 5), knots.clip(0, 1))
+    levels = levels ** ((1 + options.gamma * abs(u[6])) ** np.sign(u[6]))
     levels = (levels - 0.5) * (1 + options.contrast * u[7]) + 0.5 + options.brightness * u[8]
     image = (levels * 255).round().clip(0, 255).astype(np.uint8)[image]
+    if options.bias > 0:
+        rows, columns = np.linspace(-1, 1, size)[:, None], np.linspace(-1, 1, size)
+        field = 1 + options.bias * (u[20] * rows + u[21] * columns) / 2
+        image = (image * field).round().clip(0, 255).astype(np.uint8)
     if options.noise > 0:
         deviation = options.noise * abs(u[15]) * 255
         noisy = image + rng.standard_normal(image.shape, np.float32) * deviation

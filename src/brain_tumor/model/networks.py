@@ -1,21 +1,60 @@
-"""The networks, as Keras models from uint8 pixels to class probabilities."""
+"""The networks, as Keras models from uint8 pixels to class probabilities.
+
+A network is a trunk, from pixels to a map of features, and a head, from the map to class probabilities.
+"""
+
+from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import layers
 
+from brain_tumor.model.transfer import application_trunk, prepare_transfer
 
-def compact(size: int, classes: int, *, width: int = 32, dropout: float = 0.3) -> keras.Model:
+
+def trunk(backbone: str, size: int, *, width: int) -> keras.Model:
+    """The trunk of that name, with random weights: `compact_trunk`, or one of `application_trunk`."""
+    return compact_trunk(size, width=width) if backbone == "compact" else application_trunk(backbone, size)
+
+
+def build(
+    backbone: str,
+    size: int,
+    classes: int,
+    *,
+    width: int,
+    dropout: float,
+    weights: Sequence[np.ndarray] | None = None,
+    frozen: float = 0.0,
+) -> keras.Model:
+    """A classifier over a trunk.
+
+    Args:
+        backbone, size, width: see `trunk`.
+        classes, dropout: see `classifier`.
+        weights: pre-trained, of the trunk; random without.
+        frozen: share of a pre-trained trunk that is not trained, see `prepare_transfer`.
+
+    Returns:
+        A model from (n, size, size, 1) pixels of 0-255 to (n, classes) float32 probabilities.
+    """
+    body = trunk(backbone, size, width=width)
+    if weights is not None:
+        body.set_weights(weights)
+        prepare_transfer(body, frozen)
+    return classifier(body, classes, dropout=dropout)
+
+
+def compact_trunk(size: int, *, width: int = 32) -> keras.Model:
     """A small convolutional network: convolution, batch normalisation and pooling in five levels.
 
     Args:
-        size: edge of the input in pixels.
-        classes: number of classes.
+        size: edge of the input in pixels, a multiple of 16.
         width: channels of the first level; the later ones have 2, 4 and 6 times as many.
-        dropout: share of the pooled features that is dropped in training.
 
     Returns:
-        A model from (n, size, size, 1) uint8 or float pixels of 0-255 to (n, classes) float32
-        probabilities. The layer "features" gives the pooled features.
+        A model from (n, size, size, 1) uint8 or float pixels of 0-255 to a (n, size / 16, size / 16, 6 width)
+        map of features.
     """
     inputs = keras.Input((size, size, 1), name="pixels")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(inputs)
@@ -25,11 +64,33 @@ def compact(size: int, classes: int, *, width: int = 32, dropout: float = 0.3) -
             x = _convolution(x, factor * width, f"level{level}_{i}")
         if level < 4:
             x = layers.MaxPooling2D(name=f"level{level}_pool")(x)
-    x = layers.GlobalAveragePooling2D(name="features")(x)
+    return keras.Model(inputs, x, name="compact")
+
+
+def classifier(trunk: keras.Model, classes: int, *, dropout: float = 0.3) -> keras.Model:
+    """A trunk with its head: global average, dropout, one dense layer.
+
+    Args:
+        trunk: from pixels to a map of features.
+        classes: number of classes.
+        dropout: share of the pooled features that is dropped in training.
+
+    Returns:
+        A model from what the trunk takes to (n, classes) float32 probabilities. The layer "features" gives
+        the pooled features.
+    """
+    x = layers.GlobalAveragePooling2D(name="features")(trunk.output)
     x = layers.Dropout(dropout, name="dropout")(x)
     # Probabilities in float32, also where the layers before compute in half precision.
     outputs = layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(x)
-    return keras.Model(inputs, outputs, name="compact")
+    return keras.Model(trunk.input, outputs, name=trunk.name)
+
+
+def head(model: keras.Model) -> keras.Model:
+    """The head of a classifier alone, from pooled features to probabilities; the layers are those of `model`."""
+    inputs = keras.Input(model.get_layer("features").output.shape[1:], name="pooled")
+    x = model.get_layer("dropout")(inputs)
+    return keras.Model(inputs, model.get_layer("probabilities")(x), name="head")
 
 
 def _convolution(x, filters: int, name: str, *, kernel: int = 3, strides: int = 1):

@@ -1,7 +1,7 @@
-"""Deterministic training of one network on one fold."""
+"""Deterministic training of one network on one fold, which goes on where a killed one ended."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,7 +10,9 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
-from brain_tumor.model.augment import Augmentation, augment
+from brain_tumor.model.checkpoint import Checkpoint
+from brain_tumor.model.examples import Examples
+from brain_tumor.model.optimizing import Average, LayerwiseAdamW, cosine
 from brain_tumor.progress import bar
 
 
@@ -26,9 +28,12 @@ class Schedule:
         warmup_epochs: linear rise to the peak, cut to half of `epochs`.
         weight_decay: decoupled, of AdamW (Loshchilov and Hutter, ICLR 2019).
         label_smoothing: share of the target spread evenly over the classes.
-        class_weights: "balanced" weighs images by the inverse frequency of their class, "none" does not.
-        average: momentum of the exponential moving average of the weights that is validated and kept
-            (Polyak and Juditsky, SIAM J. Control Optim. 1992); 0 keeps the weights as they are.
+        mix: images are blended with another of their batch, in shares from a Beta(mix, mix) distribution
+            (mixup: Zhang et al., ICLR 2018); 0 switches it off.
+        balance: "weights" weighs images by the inverse frequency of their class, "sampling" shows each class
+            equally often, "none" takes the images as they come.
+        average: momentum of the exponential moving average of the weights that is validated and kept; 0 keeps
+            the weights as they are.
     """
 
     epochs: int
@@ -38,137 +43,150 @@ class Schedule:
     warmup_epochs: int
     weight_decay: float
     label_smoothing: float
-    class_weights: str
+    mix: float
+    balance: str
     average: float
 
 
 def fit(
     model: keras.Model,
-    images: np.ndarray,
-    labels: np.ndarray,
-    train_rows: np.ndarray,
-    validation_rows: np.ndarray,
+    examples: Examples,
     *,
     schedule: Schedule,
-    augmentation: Augmentation,
     seed: int,
+    rates: Sequence[float] | None = None,
+    checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[dict], None] = lambda row: None,
 ) -> list[dict]:
     """Train, and leave the weights of the epoch with the best validation macro-F1 in `model`.
 
     Args:
-        model: from (n, size, size, 1) pixels of 0-255 to class probabilities.
-        images: (n, size, size) uint8, may be memory-mapped.
-        labels: (n,) int, the class of each image.
-        train_rows, validation_rows: (m,) int, rows of `images`.
+        model: from inputs to class probabilities.
+        examples: what to learn from.
         schedule: how long and how fast.
-        augmentation: limits of the random changes.
-        seed: of the order and the augmentation, which are drawn per (seed, epoch, image).
-        on_epoch: receives the history row of each finished epoch.
+        seed: of the order, the variants and their mixing, which are drawn per (seed, epoch, ...).
+        rates: relative learning rate of each trainable variable, 1 for all without.
+        checkpoint: takes the state after each epoch; training goes on from the state it holds.
+        on_epoch: receives the history row of each finished epoch, the ones before an interruption included.
 
     Returns:
         A row per epoch: epoch (from 1), learning_rate, train/loss, train/accuracy, validation/loss
         (natural log, without smoothing), validation/accuracy, validation/macro_f1.
     """
-    classes = model.output_shape[-1]
-    targets = np.eye(classes, dtype=np.float32)[labels]
-    weights = np.ones(len(labels), np.float32)
-    if schedule.class_weights == "balanced":
-        train_labels = labels[train_rows]
-        weights = compute_class_weight("balanced", classes=np.arange(classes), y=train_labels).astype(np.float32)[
-            labels
-        ]
-    steps = max(1, len(train_rows) // schedule.batch_size)
-    rate = _cosine(schedule, steps)
+    steps = max(1, len(examples.train_rows) // schedule.batch_size)
+    rate = cosine(schedule.learning_rate, steps=steps, epochs=schedule.epochs, warmup_epochs=schedule.warmup_epochs)
     model.compile(
-        optimizer=keras.optimizers.AdamW(rate, weight_decay=schedule.weight_decay),
+        optimizer=LayerwiseAdamW(rate, weight_decay=schedule.weight_decay, rates=rates),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=schedule.label_smoothing),
         weighted_metrics=["accuracy"],
     )
-    average = _Average(schedule.average)
-    history, best, best_weights = [], None, None
-    with bar(desc="train", unit="image", total=schedule.epochs * steps * schedule.batch_size) as progress:
-        for epoch in range(1, schedule.epochs + 1):
+    model.optimizer.build(model.trainable_variables)
+    progress = _Progress(model, Average(schedule.average))
+    if checkpoint and (stored := checkpoint.load()):
+        progress.restore(*stored)
+        print(f"going on after epoch {len(progress.history)} of {checkpoint.folder}", flush=True)
+    for row in progress.history:
+        on_epoch(row)
+    total = schedule.epochs * steps * schedule.batch_size
+    with bar(desc="train", unit="image", total=total, initial=len(progress.history) * total // schedule.epochs) as shown:
+        while not progress.finished(schedule):
+            epoch = len(progress.history) + 1
             learning_rate = float(model.optimizer.learning_rate)
             losses, accuracies = [], []
-            for rows, batch in _batches(images, train_rows, steps, schedule.batch_size, augmentation, seed, epoch):
-                loss, accuracy = model.train_on_batch(batch, targets[rows], weights[rows])
+            for batch, targets, weights in _batches(examples, steps, schedule, model.output_shape[-1], seed, epoch):
+                loss, accuracy = model.train_on_batch(batch, targets, weights)
                 losses.append(loss)
                 accuracies.append(accuracy)
-                average.update(model)
-                progress.update(len(rows))
+                progress.average.update(model.get_weights())
+                shown.update(len(batch))
             learned = model.get_weights()
-            model.set_weights(average.weights)
+            model.set_weights(progress.average.weights)
             row = {
                 "epoch": epoch,
                 "learning_rate": learning_rate,
                 "train/loss": float(np.mean(losses)),
                 "train/accuracy": float(np.mean(accuracies)),
-                **_validate(model, images, labels, validation_rows, classes),
+                **_validate(model, examples),
             }
-            history.append(row)
+            model.set_weights(learned)
+            progress.record(row)
+            if checkpoint:
+                checkpoint.save(*progress.state())
             on_epoch(row)
             summary = f"epoch {epoch}, validation macro-F1 {row['validation/macro_f1']:.3f}"
-            progress.set_postfix_str(summary)
-            if progress.disable:  # no terminal: a line per epoch instead of the bar
+            shown.set_postfix_str(summary)
+            if shown.disable:  # no terminal: a line per epoch instead of the bar
                 print(f"{summary}, training loss {row['train/loss']:.3f}", flush=True)
-            if best is None or row["validation/macro_f1"] > best["validation/macro_f1"]:
-                best, best_weights = row, average.weights
-            model.set_weights(learned)
-            if epoch - best["epoch"] >= schedule.patience:
-                break
-    model.set_weights(best_weights)
-    return history
+    model.set_weights(progress.best_weights)
+    return progress.history
 
 
-class _Average:
-    """Exponential moving average of all weights, the statistics of batch normalisation included.
+class _Progress:
+    """How far a training is: everything that its next epoch depends on."""
 
-    Attributes:
-        weights: list of arrays, as `model.get_weights()` gives them.
-    """
+    def __init__(self, model: keras.Model, average: Average) -> None:
+        self.average = average
+        self.history: list[dict] = []
+        self.best_weights: list[np.ndarray] | None = None
+        self._model = model
 
-    def __init__(self, momentum: float) -> None:
-        self.weights: list[np.ndarray] | None = None
-        self._momentum, self._updates = momentum, 0
+    def best_epoch(self) -> int:
+        return max(self.history, key=lambda row: row["validation/macro_f1"])["epoch"]
 
-    def update(self, model: keras.Model) -> None:
-        current = model.get_weights()
-        # Rises from 0.1, so that the random initial weights are soon forgotten.
-        momentum = min(self._momentum, (1 + self._updates) / (10 + self._updates))
-        if self.weights is None:
-            self.weights = current
-        else:
-            self.weights = [momentum * a + (1 - momentum) * w for a, w in zip(self.weights, current, strict=True)]
-        self._updates += 1
+    def finished(self, schedule: Schedule) -> bool:
+        done = len(self.history)
+        return done == schedule.epochs or (done > 0 and done - self.best_epoch() >= schedule.patience)
 
+    def record(self, row: dict) -> None:
+        self.history.append(row)
+        if self.best_epoch() == row["epoch"]:
+            self.best_weights = self.average.weights
 
-def _cosine(schedule: Schedule, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    warmup = round(min(schedule.warmup_epochs, schedule.epochs / 2) * steps)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=schedule.learning_rate / steps if warmup else schedule.learning_rate,
-        decay_steps=max(1, schedule.epochs * steps - warmup),
-        warmup_target=schedule.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
+    def state(self) -> tuple[dict[str, list[np.ndarray]], dict]:
+        arrays = {name: [v.value.numpy() for v in part] for name, part in self._variables().items()}
+        arrays |= {"average": self.average.weights, "best": self.best_weights}
+        return arrays, {"history": self.history, "updates": self.average.updates}
+
+    def restore(self, arrays: dict[str, list[np.ndarray]], facts: dict) -> None:
+        for name, part in self._variables().items():
+            for variable, value in zip(part, arrays[name], strict=True):
+                variable.assign(value)
+        self.average.weights, self.average.updates = arrays["average"], facts["updates"]
+        self.best_weights, self.history = arrays["best"], facts["history"]
+
+    def _variables(self) -> dict[str, list]:
+        # The state of Dropout's generator is among `variables` and not among `weights`, nor in Keras's own files.
+        metrics = {id(variable) for metric in self._model.metrics for variable in metric.variables}
+        return {
+            "model": [variable for variable in self._model.variables if id(variable) not in metrics],
+            "optimizer": list(self._model.optimizer.variables),
+        }
 
 
 def _batches(
-    images: np.ndarray,
-    rows: np.ndarray,
-    steps: int,
-    batch_size: int,
-    augmentation: Augmentation,
-    seed: int,
-    epoch: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (rows, (b, size, size, 1) uint8) in the order of this epoch, one batch prepared ahead."""
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    examples: Examples, steps: int, schedule: Schedule, classes: int, seed: int, epoch: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (inputs, targets (b, classes) float32, weights (b,) float32) of this epoch, one batch prepared ahead."""
+    labels, rows, size = examples.labels, examples.train_rows, schedule.batch_size
+    one_hot, importance = np.eye(classes, dtype=np.float32), np.ones(classes, np.float32)
+    if schedule.balance == "weights":
+        present = np.unique(labels[rows])
+        importance[present] = compute_class_weight("balanced", classes=present, y=labels[rows])
+    order = _order(rows, labels[rows], schedule.balance, np.random.default_rng([seed, epoch]))
 
     def load(step: int):
-        chosen = order[step * batch_size : (step + 1) * batch_size]
-        batch = [augment(images[i], augmentation, np.random.default_rng([seed, epoch, i])) for i in chosen]
-        return chosen, np.stack(batch)[..., None]
+        chosen = order[step * size : (step + 1) * size]
+        batch = np.stack([examples.variant(i, np.random.default_rng([seed, epoch, i])) for i in chosen])
+        targets, weights = one_hot[labels[chosen]], importance[labels[chosen]]
+        if schedule.mix > 0:
+            rng = np.random.default_rng([seed, epoch, step, len(labels)])
+            other = rng.permutation(len(chosen))
+            share = rng.beta(schedule.mix, schedule.mix, len(chosen)).astype(np.float32)
+            batch, targets, weights = (
+                part * (by := share.reshape(-1, *[1] * (part.ndim - 1))) + part[other] * (1 - by)
+                for part in (batch, targets, weights)
+            )
+        return batch, targets, weights
 
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(load, 0)
@@ -179,15 +197,26 @@ def _batches(
             yield ready
 
 
-def _validate(
-    model: keras.Model, images: np.ndarray, labels: np.ndarray, rows: np.ndarray, classes: int
-) -> dict[str, float]:
-    probabilities = np.concatenate(
-        [model.predict_on_batch(images[part][..., None]) for part in np.array_split(rows, math.ceil(len(rows) / 64))]
-    )
-    truth, chosen = labels[rows], probabilities.argmax(axis=1)
+def _order(rows: np.ndarray, labels: np.ndarray, balance: str, rng: np.random.Generator) -> np.ndarray:
+    """The rows of an epoch, shuffled; with "sampling" as many of each class, rare ones repeated."""
+    if balance != "sampling":
+        return rng.permutation(rows)
+    parts, present = [], np.unique(labels)
+    wanted = math.ceil(len(rows) / len(present))
+    for label in present:
+        members = rows[labels == label]
+        rounds = [rng.permutation(members) for _ in range(math.ceil(wanted / len(members)))]
+        parts.append(np.concatenate(rounds)[:wanted])
+    return rng.permutation(np.concatenate(parts))
+
+
+def _validate(model: keras.Model, examples: Examples) -> dict[str, float]:
+    rows = examples.validation_rows
+    parts = np.array_split(rows, math.ceil(len(rows) / 64))
+    probabilities = np.concatenate([model.predict_on_batch(examples.originals[part]) for part in parts])
+    truth, chosen = examples.labels[rows], probabilities.argmax(axis=1)
     return {
-        "validation/loss": float(log_loss(truth, probabilities, labels=np.arange(classes))),
+        "validation/loss": float(log_loss(truth, probabilities, labels=np.arange(probabilities.shape[1]))),
         "validation/accuracy": float(accuracy_score(truth, chosen)),
         "validation/macro_f1": float(f1_score(truth, chosen, average="macro", zero_division=0)),
     }
