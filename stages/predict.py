@@ -5,8 +5,6 @@ that a search computes no test figure. With predict.controls also those of chang
 validation images as other scanners might show them, test images without their brain and with nothing else.
 """
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 from _stage import quiet_tensorflow, run
@@ -25,40 +23,42 @@ from brain_tumor.tables import read_table, write_table  # noqa: E402
 
 
 def controls(part):
-    """Name -> change of image i of the store, for the changed images of a part."""
+    """Name -> change of the image in a row of the store, for the changed images of a part."""
     if part == "validation":
-        return {name: partial(shifted, shift=name) for name in SHIFTS}
-    return {name: lambda pixels, seed, name=name: masked(pixels, name) for name in MASKS}
+        return {name: lambda pixels, row, name=name: shifted(pixels, name, seed=row) for name in SHIFTS}
+    return {name: lambda pixels, row, name=name: masked(pixels, name) for name in MASKS}
+
+
+def rate(model, classes, images, rows, about, options):
+    """The table `about` of some images, with the probability of each class."""
+    probabilities = predict(model, images, rows, **options)
+    return about.assign(**{f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)})
 
 
 def main(params, arguments):
     make_deterministic(params.train.threads)
     strategy, options = params.split.strategy, params.predict.model_dump(exclude={"controls"})
+    part = [arguments.part] if arguments.part == "validation" else ["test", "official_test"]
+    changed = "official_test" if strategy == "official" and arguments.part == "test" else part[0]
     store = Store("data/prepared")
     table = read_table("data/split/folds.csv")
-    exhibit = "official_test" if strategy == "official" else "test"
     with replacing_folder(f"data/predictions/{arguments.part}") as folder:
         for fold in params.train.folds:
             model, metadata = load_model(f"models/fold-{fold}/model.keras")
-            role = roles(table, fold, strategy, params.split.on_leak)
+            classes, role = metadata["classes"], roles(table, fold, strategy, params.split.on_leak)
             about = table[["path", "label"]].assign(role=role)
-
-            def rate(images, rows, of):
-                probabilities = predict(model, images, rows, **options)
-                names = [f"p_{name}" for name in metadata["classes"]]
-                return pd.concat([about.loc[of].reset_index(drop=True), pd.DataFrame(probabilities, columns=names)], axis=1)
-
-            shown = [arguments.part] if arguments.part == "validation" else ["test", "official_test"]
-            judged = np.flatnonzero(np.isin(role, shown))
-            write_table(folder / f"fold-{fold}.csv", rate(store.images, judged, judged))
+            judged = np.flatnonzero(np.isin(role, part))
+            frame = rate(model, classes, store.images, judged, about.loc[judged], options)
+            write_table(folder / f"fold-{fold}.csv", frame)
             print(f"fold {fold}: {len(judged)} images")
             if params.predict.controls:
-                changed = np.flatnonzero(role == (exhibit if arguments.part == "test" else arguments.part))
-                frames = []
+                shown = np.flatnonzero(role == changed)
+                variants = []
                 for name, change in controls(arguments.part).items():
-                    pictures = np.stack([change(store.images[i], seed=i) for i in changed])
-                    frames.append(rate(pictures, np.arange(len(changed)), changed).assign(control=name))
-                write_table(folder / f"controls-{fold}.csv", pd.concat(frames))
+                    pictures = np.stack([change(store.images[i], i) for i in shown])
+                    frame = rate(model, classes, pictures, np.arange(len(shown)), about.loc[shown], options)
+                    variants.append(frame.assign(control=name))
+                write_table(folder / f"controls-{fold}.csv", pd.concat(variants))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Train the network of one fold: models/fold-<k>/model.keras and its learning curves."""
 
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 from _stage import quiet_tensorflow, run
@@ -21,15 +22,28 @@ from brain_tumor.model.saving import save_model  # noqa: E402
 from brain_tumor.model.transfer import read_backbone  # noqa: E402
 from brain_tumor.tables import read_table  # noqa: E402
 
-INPUTS = ["prepared/images.npy", "prepared/index.csv", "split/folds.csv", "backbone/about.json", "features/features.npy"]
+INPUTS = (
+    "prepared/images.npy",
+    "prepared/index.csv",
+    "split/folds.csv",
+    "backbone/about.json",
+    "features/features.npy",
+)
+
+
+def record(live, row):
+    for name, value in row.items():
+        if name != "epoch":
+            live.log_metric(name, value)
+    live.next_step()
 
 
 def main(params, arguments):
-    fold, train = arguments.fold, params.train.model_dump(exclude={"folds"})
-    facts = params.model_dump(include={"preprocess", "split", "model"}) | {"train": dict(train), "fold": fold}
-    augmentation, seed, threads = (train.pop(name) for name in ("augment", "seed", "threads"))
-    precision, backbone_rate = train.pop("precision"), train.pop("backbone_rate")
-    make_deterministic(threads, seed)
+    fold, train = arguments.fold, params.train
+    make_deterministic(train.threads, train.seed)
+    options = train.model_dump(exclude={"folds", "augment", "seed", "threads", "precision", "backbone_rate"})
+    facts = params.model_dump(include={"preprocess", "split", "model"})
+    facts |= {"train": train.model_dump(exclude={"folds"}), "fold": fold}
     store, table = Store("data/prepared"), read_table("data/split/folds.csv")
     classes = sorted(table["label"].unique())
     weights, digest = read_backbone("data/backbone")
@@ -37,13 +51,6 @@ def main(params, arguments):
         Checkpoint("checkpoints", origin(facts, [f"data/{name}" for name in INPUTS])) as checkpoint,
         Live(f"plots/training/fold-{fold}", dvcyaml=None, save_dvc_exp=False, report=None) as live,
     ):
-
-        def record(row):
-            for name, value in row.items():
-                if name != "epoch":
-                    live.log_metric(name, value)
-            live.next_step()
-
         model, history = recipe.train_network(
             store.images,
             np.array([classes.index(label) for label in table["label"]]),
@@ -51,13 +58,13 @@ def main(params, arguments):
             network=params.model.model_dump(exclude={"weights"}),
             weights=weights,
             features=np.load("data/features/features.npy"),
-            schedule=training.Schedule(**train),
-            augmentation=Augmentation(**augmentation),
-            precision=precision,
-            backbone_rate=backbone_rate,
-            seed=seed,
+            schedule=training.Schedule(**options),
+            augmentation=Augmentation(**train.augment.model_dump()),
+            precision=train.precision,
+            backbone_rate=train.backbone_rate,
+            seed=train.seed,
             checkpoint=checkpoint,
-            on_epoch=record,
+            on_epoch=partial(record, live),
         )
         best = max(history, key=lambda row: row["validation/macro_f1"])
         print(f"best epoch {best['epoch']} of {len(history)}: validation macro-F1 {best['validation/macro_f1']:.4f}")

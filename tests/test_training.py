@@ -211,7 +211,8 @@ def test_model_file_is_the_same_bytes_in_two_processes(tmp_path):
         from brain_tumor.model import networks, saving
         from brain_tumor.model.determinism import make_deterministic
         make_deterministic(threads=1, seed=3)
-        saving.save_model(sys.argv[1], networks.build("compact", 32, 3, width=4, dropout=0.1), {"classes": ["a", "b", "c"]})
+        model = networks.build("compact", 32, 3, width=4, dropout=0.1)
+        saving.save_model(sys.argv[1], model, {"classes": ["a", "b", "c"]})
     """
     for name in ("a.keras", "b.keras"):
         subprocess.run([sys.executable, "-c", code, tmp_path / name], check=True, capture_output=True)

@@ -1,8 +1,5 @@
 """How well a class can be told without looking at the disease: from what its file is like."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
@@ -12,7 +9,6 @@ from brain_tumor.audit.traits import KINDS
 from brain_tumor.evaluation.bootstrap import interval
 from brain_tumor.evaluation.cohorts import class_names, probabilities
 from brain_tumor.progress import bar
-from brain_tumor.tables import read_table
 
 
 def predict_from_traits(traits: pd.DataFrame, folds: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:

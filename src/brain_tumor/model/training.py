@@ -88,7 +88,9 @@ def fit(
     for row in progress.history:
         on_epoch(row)
     total = schedule.epochs * steps * schedule.batch_size
-    with bar(desc="train", unit="image", total=total, initial=len(progress.history) * total // schedule.epochs) as shown:
+    with bar(
+        desc="train", unit="image", total=total, initial=len(progress.history) * total // schedule.epochs
+    ) as shown:
         while not progress.finished(schedule):
             epoch = len(progress.history) + 1
             learning_rate = float(model.optimizer.learning_rate)

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -48,8 +49,10 @@ def application_weights(name: str, weights: str) -> list[np.ndarray]:
     """
     build, _, _ = _application(name)
     try:
-        # Without a fixed size Keras takes the weights of its usual input, which serve every size.
-        return build(include_top=False, weights=weights, input_shape=(None, None, 3)).get_weights()
+        with warnings.catch_warnings():
+            # Without a fixed size Keras takes the weights of its usual input, which serve every size, and says so.
+            warnings.simplefilter("ignore", UserWarning)
+            return build(include_top=False, weights=weights, input_shape=(None, None, 3)).get_weights()
     except Exception as error:  # a failed download, a missing file, other shapes: Keras has no error of its own
         cause = " ".join(str(error).split())
         raise PipelineError(
@@ -87,7 +90,7 @@ def prepare_transfer(trunk: keras.Model, frozen: float) -> None:
         trunk: changed in place.
         frozen: share of the layers, from the input on, whose weights stay.
     """
-    found = [layer for layer in trunk._flatten_layers(include_self=False, recursive=True) if not layer._layers]
+    found = [part for layer in trunk.layers for part in (layer.layers if isinstance(layer, keras.Model) else [layer])]
     for place, layer in enumerate(found):
         layer.trainable = place >= frozen * len(found) and not isinstance(layer, layers.BatchNormalization)
 
@@ -131,7 +134,9 @@ def _application(name: str) -> tuple[Callable, list[float], list[float]]:
         known[key.lower()] = (key, keras.applications.mobilenet_v3)
     if wanted not in known:
         spelled = ", ".join(sorted(key for key, _ in known.values()))
-        raise PipelineError(f"model.backbone received {name!r}; expected compact or one of keras.applications: {spelled}")
+        raise PipelineError(
+            f"model.backbone received {name!r}; expected compact or one of keras.applications: {spelled}"
+        )
     key, module = known[wanted]
     # Every preprocessing there is linear per channel, so that two grey levels tell it.
     black, white = (module.preprocess_input(np.full((1, 1, 1, 3), level, np.float32))[0, 0, 0] for level in (0, 255))

@@ -1,0 +1,154 @@
+"""Backbones of keras.applications: any by name, their own scaling, their weights, what of them learns."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from conftest import run
+from test_pipeline import change, stages_run
+
+from brain_tumor.errors import PipelineError
+from brain_tumor.model import networks, transfer
+from brain_tumor.model.optimizing import LayerwiseAdamW
+
+SIZE = 32
+CLASSES = 3
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    """A file as Keras would download it, of a MobileNetV2 that nobody trained."""
+    keras.utils.set_random_seed(5)
+    path = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
+    network = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(None, None, 3))
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0  # one batch settles the statistics, so that signals pass all layers
+    network(np.random.default_rng(5).normal(size=(64, SIZE, SIZE, 3)), training=True)
+    network.save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(weights_file):
+    return transfer.application_weights("mobilenet_v2", str(weights_file))
+
+
+def build(weights, frozen=0.0):
+    return networks.build("mobilenet_v2", SIZE, CLASSES, width=4, dropout=0.2, weights=weights, frozen=frozen)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("mobilenet_v2", keras.applications.mobilenet_v2),
+        ("MobileNetV3Small", keras.applications.mobilenet_v3),
+        ("efficientnet_b0", keras.applications.efficientnet),
+        ("resnet50", keras.applications.resnet50),
+        ("VGG16", keras.applications.vgg16),
+    ],
+)
+def test_grey_pixels_reach_the_backbone_as_its_own_preprocessing_gives_them(name, module):
+    trunk = transfer.application_trunk(name, SIZE)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 1), np.uint8)
+    expected = module.preprocess_input(np.repeat(pixels, 3, axis=-1).astype(np.float32))
+    scaled = keras.Model(trunk.input, trunk.get_layer("scale").output).predict_on_batch(pixels)
+    if name in ("resnet50", "VGG16"):  # trained on blue, green, red; the subtracted means tell the channels apart
+        expected = np.sort(expected, axis=-1)
+        scaled = np.sort(scaled, axis=-1)
+    np.testing.assert_allclose(scaled, expected, atol=1e-4)
+    assert trunk.output.shape[-1] > 100
+
+
+def test_an_unknown_backbone_is_refused_with_the_known_ones():
+    with pytest.raises(PipelineError, match=r"'alexnet'.*MobileNetV2"):
+        transfer.application_trunk("alexnet", SIZE)
+
+
+def test_weights_arrive_whatever_the_size(weights, weights_file):
+    network = keras.applications.MobileNetV2(include_top=False, weights=str(weights_file), input_shape=(64, 64, 3))
+    rgb = np.random.default_rng(1).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+    trunk = transfer.application_trunk("mobilenet_v2", 64)
+    trunk.set_weights(weights)
+    body = next(layer for layer in trunk.layers if isinstance(layer, keras.Model))
+    np.testing.assert_array_equal(body.predict_on_batch(rgb), network.predict_on_batch(rgb))
+
+
+def test_the_sha_tells_the_values(weights, tmp_path):
+    about = transfer.write_backbone(tmp_path, weights)
+    again, digest = transfer.read_backbone(tmp_path)
+    assert digest == about["sha256"] and len(digest) == 64
+    for one, other in zip(weights, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    changed = [weights[0] + 1e-3, *weights[1:]]
+    assert transfer.write_backbone(tmp_path, changed)["sha256"] != digest
+    transfer.write_backbone(tmp_path, None)
+    assert transfer.read_backbone(tmp_path) == (None, "")
+
+
+@pytest.mark.parametrize("frozen", [0.0, 0.5, 1.0])
+def test_what_is_frozen_stays_and_normalisation_always_does(weights, frozen):
+    model = build(weights, frozen)
+    before = {variable.path: variable.numpy() for variable in model.weights}
+    model.compile("sgd", "categorical_crossentropy")
+    pixels = np.random.default_rng(2).integers(0, 256, (8, SIZE, SIZE, 1), np.uint8)
+    for _ in range(2):
+        model.train_on_batch(pixels, np.eye(CLASSES, dtype=np.float32)[np.arange(8) % CLASSES])
+    moved = {path for variable in model.weights if (variable.numpy() != before[path := variable.path]).any()}
+    assert not any("bn" in path.lower() for path in moved)
+    kernels = [path for path in before if "kernel" in path and "probabilities" not in path]
+    kept = [path not in moved for path in kernels]
+    assert sum(kept) == pytest.approx(frozen * len(kept), abs=4)
+    assert kept == sorted(kept, reverse=True), "frozen from the input on"
+    assert any("probabilities" in path for path in moved)
+
+
+def test_early_layers_learn_more_slowly(weights):
+    """One step of Adam moves every weight by its rate, whatever the gradient."""
+    model = build(weights)
+    rates = transfer.layer_rates(model, 0.01)
+    assert rates[0] == pytest.approx(0.01) and rates[-2:] == [1, 1] and rates == sorted(rates)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    model.compile(LayerwiseAdamW(1e-3, weight_decay=0.0, rates=rates), "categorical_crossentropy")
+    pixels = np.random.default_rng(3).integers(0, 256, (16, SIZE, SIZE, 1), np.uint8)
+    model.train_on_batch(pixels, np.eye(CLASSES, dtype=np.float32)[np.arange(16) % CLASSES])
+    steps = [np.abs(v.numpy() - old).max() for v, old in zip(model.trainable_variables, before, strict=True)]
+    for step, rate in zip(steps, rates, strict=True):
+        assert step <= 1.01e-3 * rate
+    assert steps[0] == pytest.approx(1e-5, rel=0.1) and steps[-1] == pytest.approx(1e-3, rel=0.1)
+
+
+def test_the_head_on_features_is_the_whole_network(weights):
+    model = build(weights, 1.0)
+    trunk = networks.trunk("mobilenet_v2", SIZE, width=4)
+    trunk.set_weights(weights)
+    images = np.random.default_rng(4).integers(0, 256, (6, SIZE, SIZE), np.uint8)
+    features = transfer.pooled_features(trunk, images, batch_size=4)
+    head = networks.head(model)
+    assert head.count_params() == model.get_layer("probabilities").count_params()
+    for view, pixels in enumerate((images, images[:, :, ::-1])):
+        np.testing.assert_allclose(
+            head.predict_on_batch(features[:, view]), model.predict_on_batch(pixels[..., None]), atol=1e-5
+        )
+
+
+def test_the_pipeline_on_a_pre_trained_backbone(small_clone, weights_file):
+    shutil.copy(weights_file, small_clone / "my.weights.h5")
+    for key, value in {"backbone": "mobilenet_v2", "weights": "my.weights.h5", "frozen": 1.0}.items():
+        change(small_clone, f"model.{key}", value)
+    done = run("dvc", "repro", cwd=small_clone)
+    assert {"backbone", "train@0", "predict@test", "evaluate"} <= set(stages_run(done.stdout))
+    assert "features" in stages_run(done.stdout) and "1280 features" in done.stdout
+    assert stages_run(run("dvc", "repro", cwd=small_clone).stdout) == []
+
+
+def test_missing_weights_say_where_they_belong(small_clone):
+    change(small_clone, "model.backbone", "mobilenet_v2")
+    for value, said in (("imagenet", ".keras/models"), ("there/are/none.h5", "none.h5")):
+        change(small_clone, "model.weights", value)
+        # A proxy that nobody listens on: no download, wherever this runs.
+        home = {"KERAS_HOME": str(small_clone / "keras"), "HTTPS_PROXY": "http://127.0.0.1:9"}
+        done = run("python", "stages/backbone.py", cwd=small_clone, fails=True, **home)
+        assert done.stderr.startswith("error: expected weights") and said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
