@@ -49,6 +49,10 @@ effect: $(VENV)/.locked git  ## what leakage does to the score: fold 0 under thr
 	@dvc exp run --name split-official --set-param 'train.folds=[0]' -S split.strategy=official -S split.on_leak=report
 	@dvc exp show --drop '.*' --keep 'Experiment|split.strategy|.*_test.macro_f1|.*official_(leaked|clean).accuracy$$'
 
+.PHONY: sweep
+sweep: $(VENV)/.locked git  ## search better params on validation folds: sweep.yaml, TRIALS=20, STORAGE=URL
+	@python tools/sweep.py --trials $(or $(TRIALS),20) $(if $(STORAGE),--storage $(STORAGE))
+
 .PHONY: accept-data
 accept-data: $(VENV)/.locked  ## take the data set as it comes now and rewrite its manifest
 	@python stages/download.py --accept

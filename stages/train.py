@@ -22,14 +22,6 @@ from brain_tumor.model.saving import save_model  # noqa: E402
 from brain_tumor.model.transfer import read_backbone  # noqa: E402
 from brain_tumor.tables import read_table  # noqa: E402
 
-INPUTS = (
-    "prepared/images.npy",
-    "prepared/index.csv",
-    "split/folds.csv",
-    "backbone/about.json",
-    "features/features.npy",
-)
-
 
 def record(live, row):
     for name, value in row.items():
@@ -42,13 +34,13 @@ def main(params, arguments):
     fold, train = arguments.fold, params.train
     make_deterministic(train.threads, train.seed)
     options = train.model_dump(exclude={"folds", "augment", "seed", "threads", "precision", "backbone_rate"})
-    facts = params.model_dump(include={"preprocess", "split", "model"})
-    facts |= {"train": train.model_dump(exclude={"folds"}), "fold": fold}
+    facts = params.model_dump(include={"preprocess", "split", "model", "train"}, exclude={"train": {"folds"}})
+    inputs = [f"data/{name}" for name in ("backbone", "features", "prepared", "split")]
     store, table = Store("data/prepared"), read_table("data/split/folds.csv")
     classes = sorted(table["label"].unique())
     weights, digest = read_backbone("data/backbone")
     with (
-        Checkpoint("checkpoints", origin(facts, [f"data/{name}" for name in INPUTS])) as checkpoint,
+        Checkpoint("checkpoints", origin(facts | {"fold": fold}, inputs)) as checkpoint,
         Live(f"plots/training/fold-{fold}", dvcyaml=None, save_dvc_exp=False, report=None) as live,
     ):
         model, history = recipe.train_network(

@@ -83,13 +83,13 @@ def origin(params: object, inputs: Sequence[Path | str], package: str = "brain_t
 
     Args:
         params: JSON value.
-        inputs: files that are read.
+        inputs: folders whose files are read.
         package: whose loaded modules are the code.
     """
     code = [m.__file__ for name, m in sorted(sys.modules.items()) if name.split(".")[0] == package and m.__file__]
     return {
         "params": params,
-        "inputs": {str(path): _digest([path]) for path in inputs},
+        "inputs": {str(path): _digest(sorted(p for p in Path(path).rglob("*") if p.is_file())) for path in inputs},
         "code": _digest(code),
         "versions": {name: metadata.version(name) for name in ("keras", "numpy", "opencv-python-headless")}
         | {"tensorflow": tensorflow.__version__},
