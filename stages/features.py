@@ -17,8 +17,9 @@ def main(params, arguments):
         features = np.empty((0, 2, 0), np.float32)
         print("the backbone is trained: no features to keep")
     else:
-        trunk = networks.trunk(params.model.backbone, params.preprocess.size, width=params.model.width)
-        trunk.set_weights(transfer.read_backbone("data/backbone")[0])
+        weights, _ = transfer.read_backbone("data/backbone")
+        shape = params.model.model_dump(include={"backbone", "width", "stride"})
+        trunk = networks.trunk(size=params.preprocess.size, weights=weights, **shape)
         features = transfer.pooled_features(trunk, Store("data/prepared").images, params.predict.batch_size)
         print(f"{len(features)} images, {features.shape[-1]} features")
     with replacing_folder("data/features") as folder:

@@ -29,6 +29,7 @@ SCHEDULE = training.Schedule(
     balance="weights",
     average=0.9,
 )
+TINY = {"width": 4, "stride": 16, "hidden": 0, "dropout": 0.1}
 METADATA = {"classes": ["dark", "light"], "preprocessing": {"size": 32}}
 
 
@@ -49,7 +50,7 @@ def learn(schedule=SCHEDULE, examples=None, **options) -> tuple[keras.Model, lis
     if examples is None:
         images, labels = squares()
         examples = image_examples(images, labels, np.arange(48), np.arange(48, 64), augmentation=Augmentation())
-    model = networks.build("compact", 32, 2, width=4, dropout=0.1)
+    model = networks.build("compact", 32, 2, **TINY)
     return model, training.fit(model, examples, schedule=schedule, seed=0, **options)
 
 
@@ -211,7 +212,7 @@ def test_model_file_is_the_same_bytes_in_two_processes(tmp_path):
         from brain_tumor.model import networks, saving
         from brain_tumor.model.determinism import make_deterministic
         make_deterministic(threads=1, seed=3)
-        model = networks.build("compact", 32, 3, width=4, dropout=0.1)
+        model = networks.build("compact", 32, 3, width=4, stride=16, hidden=0, dropout=0.1)
         saving.save_model(sys.argv[1], model, {"classes": ["a", "b", "c"]})
     """
     for name in ("a.keras", "b.keras"):

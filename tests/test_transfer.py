@@ -35,8 +35,18 @@ def weights(weights_file):
     return transfer.application_weights("mobilenet_v2", str(weights_file))
 
 
-def build(weights, frozen=0.0):
-    return networks.build("mobilenet_v2", SIZE, CLASSES, width=4, dropout=0.2, weights=weights, frozen=frozen)
+def build(weights, frozen=0.0, stride=32, hidden=0):
+    return networks.build(
+        "mobilenet_v2",
+        SIZE,
+        CLASSES,
+        width=4,
+        stride=stride,
+        hidden=hidden,
+        dropout=0.2,
+        weights=weights,
+        frozen=frozen,
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,6 +83,22 @@ def test_weights_arrive_whatever_the_size(weights, weights_file):
     trunk.set_weights(weights)
     body = next(layer for layer in trunk.layers if isinstance(layer, keras.Model))
     np.testing.assert_array_equal(body.predict_on_batch(rgb), network.predict_on_batch(rgb))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50", "efficientnet_b0"])
+def test_a_trunk_that_ends_early_is_the_beginning_of_the_whole(name):
+    whole, early = (transfer.application_trunk(name, 64, stride) for stride in (32, 16))
+    keras.utils.set_random_seed(1)
+    values = [np.random.default_rng(k).uniform(0.5, 1, v.shape) * 0.1 for k, v in enumerate(whole.weights)]
+    whole.set_weights(values)
+    early.set_weights(values[: len(early.weights)])
+    assert early.output.shape[1:3] == (4, 4) and len(early.weights) < len(whole.weights)
+    bodies = [next(layer for layer in model.layers if isinstance(layer, keras.Model)) for model in (whole, early)]
+    cut = keras.Model(bodies[0].input, bodies[0].get_layer(bodies[1].layers[-1].name).output)
+    rgb = np.random.default_rng(1).uniform(0, 1, (1, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_array_equal(bodies[1].predict_on_batch(rgb), cut.predict_on_batch(rgb))
+    with pytest.raises(PipelineError, match="stride of 7"):
+        transfer.application_trunk(name, 64, 7)
 
 
 def test_the_sha_tells_the_values(weights, tmp_path):
@@ -119,14 +145,14 @@ def test_early_layers_learn_more_slowly(weights):
     assert steps[0] == pytest.approx(1e-5, rel=0.1) and steps[-1] == pytest.approx(1e-3, rel=0.1)
 
 
-def test_the_head_on_features_is_the_whole_network(weights):
-    model = build(weights, 1.0)
-    trunk = networks.trunk("mobilenet_v2", SIZE, width=4)
-    trunk.set_weights(weights)
+@pytest.mark.parametrize(("stride", "hidden"), [(32, 0), (16, 8)])
+def test_the_head_on_features_is_the_whole_network(weights, stride, hidden):
+    model = build(weights, 1.0, stride, hidden)
+    trunk = networks.trunk("mobilenet_v2", SIZE, width=4, stride=stride, weights=weights)
     images = np.random.default_rng(4).integers(0, 256, (6, SIZE, SIZE), np.uint8)
     features = transfer.pooled_features(trunk, images, batch_size=4)
     head = networks.head(model)
-    assert head.count_params() == model.get_layer("probabilities").count_params()
+    assert head.count_params() == model.count_params() - trunk.count_params()
     for view, pixels in enumerate((images, images[:, :, ::-1])):
         np.testing.assert_allclose(
             head.predict_on_batch(features[:, view]), model.predict_on_batch(pixels[..., None]), atol=1e-5
@@ -135,11 +161,17 @@ def test_the_head_on_features_is_the_whole_network(weights):
 
 def test_the_pipeline_on_a_pre_trained_backbone(small_clone, weights_file):
     shutil.copy(weights_file, small_clone / "my.weights.h5")
-    for key, value in {"backbone": "mobilenet_v2", "weights": "my.weights.h5", "frozen": 1.0}.items():
+    for key, value in {
+        "backbone": "mobilenet_v2",
+        "weights": "my.weights.h5",
+        "frozen": 1.0,
+        "stride": 16,
+        "hidden": 8,
+    }.items():
         change(small_clone, f"model.{key}", value)
     done = run("dvc", "repro", cwd=small_clone)
     assert {"backbone", "train@0", "predict@test", "evaluate"} <= set(stages_run(done.stdout))
-    assert "features" in stages_run(done.stdout) and "1280 features" in done.stdout
+    assert "features" in stages_run(done.stdout) and "576 features" in done.stdout
     assert stages_run(run("dvc", "repro", cwd=small_clone).stdout) == []
 
 

@@ -77,6 +77,8 @@ class Model(_Section):
     weights: Annotated[str, Field(min_length=1)]
     frozen: Share
     width: Annotated[int, Field(ge=4, le=512)]
+    stride: Literal[8, 16, 32]
+    hidden: Annotated[int, Field(ge=0, le=8192)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 

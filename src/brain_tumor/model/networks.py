@@ -12,9 +12,16 @@ from keras import layers
 from brain_tumor.model.transfer import application_trunk, prepare_transfer
 
 
-def trunk(backbone: str, size: int, *, width: int) -> keras.Model:
-    """The trunk of that name, with random weights: `compact_trunk`, or one of `application_trunk`."""
-    return compact_trunk(size, width=width) if backbone == "compact" else application_trunk(backbone, size)
+def trunk(
+    backbone: str, size: int, *, width: int, stride: int, weights: Sequence[np.ndarray] | None = None
+) -> keras.Model:
+    """The trunk of that name: `compact_trunk`, or `application_trunk` with pre-trained weights or random ones."""
+    if backbone == "compact":
+        return compact_trunk(size, width=width)
+    model = application_trunk(backbone, size, stride)
+    if weights is not None:
+        model.set_weights(weights[: len(model.weights)])
+    return model
 
 
 def build(
@@ -23,6 +30,8 @@ def build(
     classes: int,
     *,
     width: int,
+    stride: int,
+    hidden: int,
     dropout: float,
     weights: Sequence[np.ndarray] | None = None,
     frozen: float = 0.0,
@@ -30,19 +39,18 @@ def build(
     """A classifier over a trunk.
 
     Args:
-        backbone, size, width: see `trunk`.
-        classes, dropout: see `classifier`.
-        weights: pre-trained, of the trunk; random without.
+        backbone, size, width, stride: see `trunk`.
+        classes, hidden, dropout: see `classifier`.
+        weights: pre-trained, of the whole backbone; random without.
         frozen: share of a pre-trained trunk that is not trained, see `prepare_transfer`.
 
     Returns:
         A model from (n, size, size, 1) pixels of 0-255 to (n, classes) float32 probabilities.
     """
-    body = trunk(backbone, size, width=width)
+    body = trunk(backbone, size, width=width, stride=stride, weights=weights)
     if weights is not None:
-        body.set_weights(weights)
         prepare_transfer(body, frozen)
-    return classifier(body, classes, dropout=dropout)
+    return classifier(body, classes, hidden=hidden, dropout=dropout)
 
 
 def compact_trunk(size: int, *, width: int = 32) -> keras.Model:
@@ -67,30 +75,41 @@ def compact_trunk(size: int, *, width: int = 32) -> keras.Model:
     return keras.Model(inputs, x, name="compact")
 
 
-def classifier(trunk: keras.Model, classes: int, *, dropout: float = 0.3) -> keras.Model:
-    """A trunk with its head: global average, dropout, one dense layer.
+def classifier(trunk: keras.Model, classes: int, *, hidden: int = 0, dropout: float = 0.3) -> keras.Model:
+    """A trunk with its head: global average, dropout, one dense layer or two.
 
     Args:
         trunk: from pixels to a map of features.
         classes: number of classes.
-        dropout: share of the pooled features that is dropped in training.
+        hidden: units of a hidden layer, which the features reach normalised; 0: no such layer.
+        dropout: share of the pooled features, and of the hidden ones, that is dropped in training.
 
     Returns:
         A model from what the trunk takes to (n, classes) float32 probabilities. The layer "features" gives
         the pooled features.
     """
     x = layers.GlobalAveragePooling2D(name="features")(trunk.output)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    # Probabilities in float32, also where the layers before compute in half precision.
-    outputs = layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(x)
-    return keras.Model(trunk.input, outputs, name=trunk.name)
+    return keras.Model(trunk.input, _dense(x, classes, hidden, dropout), name=trunk.name)
 
 
 def head(model: keras.Model) -> keras.Model:
     """The head of a classifier alone, from pooled features to probabilities; the layers are those of `model`."""
-    inputs = keras.Input(model.get_layer("features").output.shape[1:], name="pooled")
-    x = model.get_layer("dropout")(inputs)
-    return keras.Model(inputs, model.get_layer("probabilities")(x), name="head")
+    names = [layer.name for layer in model.layers]
+    features = model.get_layer("features").output
+    x = inputs = keras.Input(features.shape[1:], name="pooled")
+    for layer in model.layers[names.index("features") + 1 :]:
+        x = layer(x)
+    return keras.Model(inputs, x, name="head")
+
+
+def _dense(x, classes: int, hidden: int, dropout: float):
+    if hidden:
+        x = layers.BatchNormalization(name="features_norm")(x)
+        x = layers.Dropout(dropout, name="features_dropout")(x)
+        x = layers.Dense(hidden, activation="relu", name="hidden")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    # Probabilities in float32, also where the layers before compute in half precision.
+    return layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(x)
 
 
 def _convolution(x, filters: int, name: str, *, kernel: int = 3, strides: int = 1):

@@ -34,7 +34,7 @@ def train_network(
         images: (n, size, size) uint8, may be memory-mapped.
         labels: (n,) int, the class of each.
         role: (n,) str: "train" is learned from, "validation" chooses the epoch, nothing else is looked at.
-        network: `backbone`, `width`, `dropout` and `frozen` of `networks.build`.
+        network: `backbone`, `width`, `stride`, `hidden`, `dropout` and `frozen` of `networks.build`.
         weights: pre-trained, of the backbone; None for a training from scratch.
         features: (n, views, c) of the backbone; used where it is frozen as a whole.
         schedule: how long and how fast.

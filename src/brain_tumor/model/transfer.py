@@ -16,7 +16,7 @@ from brain_tumor.files import write_json
 from brain_tumor.progress import bar
 
 
-def application_trunk(name: str, size: int) -> keras.Model:
+def application_trunk(name: str, size: int, stride: int = 32) -> keras.Model:
     """A network of `keras.applications` without its head, with random weights.
 
     The grey channel is shown three times, scaled as the network was trained.
@@ -24,20 +24,29 @@ def application_trunk(name: str, size: int) -> keras.Model:
     Args:
         name: as Keras spells it or in lower case with underscores: MobileNetV2, mobilenet_v2, efficientnet_b0.
         size: edge of the input in pixels.
+        stride: pixels of the input per pixel of the map: the network ends with its last layer of that resolution.
+            The last layers know ImageNet's classes, not scans (Raghu et al., Transfusion, NeurIPS 2019).
 
     Returns:
-        A model from (n, size, size, 1) uint8 or float pixels of 0-255 to a (n, h, w, c) map of features.
+        A model from (n, size, size, 1) uint8 or float pixels of 0-255 to a (n, size / stride, size / stride, c) map
+        of features.
     """
     build, scale, offset = _application(name)
     inputs = keras.Input((size, size, 1), name="pixels")
     x = layers.Concatenate(name="grey_to_rgb")([inputs] * 3)
     x = layers.Rescaling(scale, offset, name="scale")(x)
     body = build(include_top=False, weights=None, input_shape=(size, size, 3))
+    ends = [layer for layer in body.layers if layer.output.shape[1:3] == (size // stride, size // stride)]
+    if not ends:
+        raise PipelineError(f"expected a layer of {name} with a stride of {stride}, there is none: use 32, 16 or 8")
+    body = keras.Model(body.input, ends[-1].output, name=body.name)
     return keras.Model(inputs, body(x), name=body.name)
 
 
 def application_weights(name: str, weights: str) -> list[np.ndarray]:
-    """Pre-trained weights of a network of `keras.applications`, in the order of its trunk's `get_weights`.
+    """Pre-trained weights of a network of `keras.applications`, in the order of its `get_weights`.
+
+    A trunk that ends earlier takes the first of them: layers stand in the order of computation.
 
     Args:
         name: as for `application_trunk`.
@@ -100,9 +109,11 @@ def layer_rates(model: keras.Model, first: float) -> list[float]:
 
     Layer-wise rates keep the early, general features and adapt the late ones (Howard and Ruder, ULMFiT, ACL 2018).
     """
-    whole = len(model.trainable_variables)
-    in_head = len(model.get_layer("probabilities").trainable_variables)
-    return [*np.geomspace(first, 1, whole - in_head).tolist(), *[1.0] * in_head]
+    names = [layer.name for layer in model.layers]
+    after = model.layers[names.index("features") :]
+    in_head = sum(len(layer.trainable_variables) for layer in after)
+    adapted = len(model.trainable_variables) - in_head
+    return [*np.geomspace(first, 1, adapted).tolist(), *[1.0] * in_head]
 
 
 def pooled_features(trunk: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
