@@ -49,6 +49,18 @@ effect: $(VENV)/.locked git  ## what leakage does to the score: fold 0 under thr
 	@dvc exp run --name split-official --set-param 'train.folds=[0]' -S split.strategy=official -S split.on_leak=report
 	@dvc exp show --drop '.*' --keep 'Experiment|split.strategy|.*_test.macro_f1|.*official_(leaked|clean).accuracy$$'
 
+# Fine-tuning of what model.backbone names; docs/recipe.md says how these were found.
+TRANSFER := -S preprocess.size=192 -S model.backbone=mobilenet_v2 -S model.weights=imagenet -S train.learning_rate=0.001 \
+	-S train.warmup_epochs=1
+
+.PHONY: transfer
+transfer: $(VENV)/.locked git  ## the same on a backbone pre-trained on ImageNet: fine-tuned, and frozen, as experiments
+	@dvc exp run --name mobilenet_v2 $(TRANSFER) -S model.frozen=0.35 -S train.epochs=12 -S train.backbone_rate=0.3
+	@dvc exp run --name mobilenet_v2-frozen $(TRANSFER) -S model.frozen=1.0 -S model.stride=16 -S model.hidden=512 \
+		-S model.dropout=0.5 -S train.epochs=40 -S train.learning_rate=0.002 -S train.weight_decay=0.05 \
+		-S train.mix=0.2 -S train.average=0.99
+	@dvc exp show --drop '.*' --keep 'Experiment|model.(backbone|frozen)|.*patient_test.macro_f1$$|.*validation.json:macro_f1$$'
+
 .PHONY: sweep
 sweep: $(VENV)/.locked git  ## search better params on validation folds: sweep.yaml, TRIALS=20, STORAGE=URL
 	@python tools/sweep.py --trials $(or $(TRIALS),20) $(if $(STORAGE),--storage $(STORAGE))

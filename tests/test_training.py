@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from brain_tumor.errors import PipelineError
-from brain_tumor.model import networks, saving, training
+from brain_tumor.model import networks, recipe, saving, training
 from brain_tumor.model.augment import Augmentation
 from brain_tumor.model.checkpoint import Checkpoint
 from brain_tumor.model.examples import image_examples
@@ -234,3 +234,39 @@ def test_foreign_and_newer_files_are_refused(trained, tmp_path):
         archive.writestr("metadata.json", json.dumps({"brain_tumor": {"format_version": 99}}))
     with pytest.raises(PipelineError, match="99"):
         saving.read_metadata(path)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_precision_is_of_the_training_and_not_of_the_model(tmp_path, precision):
+    """Two trainings, one of them interrupted, give the same bytes; the model computes in float32."""
+    images, labels = squares()
+    role = np.array(["train"] * 48 + ["validation"] * 16)
+
+    def train(**options):
+        keras.utils.set_random_seed(0)
+        model, _ = recipe.train_network(
+            images,
+            labels,
+            role,
+            network={"backbone": "compact", "frozen": 0.0, **TINY},
+            weights=None,
+            features=np.empty(0),
+            schedule=dataclasses.replace(SCHEDULE, epochs=3),
+            augmentation=Augmentation(),
+            precision=precision,
+            backbone_rate=1.0,
+            seed=0,
+            **options,
+        )
+        return model
+
+    whole = train()
+    with Checkpoint(tmp_path, "run") as checkpoint, pytest.raises(Killed):
+        train(checkpoint=checkpoint, on_epoch=killed_after(1))
+    with Checkpoint(tmp_path, "run") as checkpoint:
+        resumed = train(checkpoint=checkpoint)
+    for name, model in (("a", whole), ("b", resumed)):
+        saving.save_model(tmp_path / f"{name}.keras", model, METADATA)
+        assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
+    assert np.isfinite(whole.predict_on_batch(images[:4, ..., None])).all()

@@ -36,7 +36,7 @@ class Augmentation:
     contrast: float = 0.25
     brightness: float = 0.1
     gamma: float = 0.3
-    tone: float = 0.2
+    tone: float = 0.1
     bias: float = 0.2
     blur: float = 0.5
     noise: float = 0.03

@@ -36,7 +36,8 @@ def application_trunk(name: str, size: int, stride: int = 32) -> keras.Model:
     x = layers.Concatenate(name="grey_to_rgb")([inputs] * 3)
     x = layers.Rescaling(scale, offset, name="scale")(x)
     body = build(include_top=False, weights=None, input_shape=(size, size, 3))
-    ends = [layer for layer in body.layers if layer.output.shape[1:3] == (size // stride, size // stride)]
+    edges = size // stride, -(-size // stride)  # networks round down or up
+    ends = [layer for layer in body.layers if layer.output.shape[1] in edges]
     if not ends:
         raise PipelineError(f"expected a layer of {name} with a stride of {stride}, there is none: use 32, 16 or 8")
     body = keras.Model(body.input, ends[-1].output, name=body.name)
