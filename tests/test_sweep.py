@@ -14,7 +14,7 @@ SPACE = """
 folds: [0, 1]
 space:
   train.learning_rate: {low: 0.001, high: 0.01, log: true}
-  train.label_smoothing: {choices: [0.0, 0.1]}
+  train.label_smoothing: {choices: [0.0, 0.05]}
   train.epochs: {low: 1, high: 2}
 """
 

@@ -84,13 +84,14 @@ def main() -> int:
     yaml = YAML(typ="safe", pure=True)
     plan, params = yaml.load(arguments.space), yaml.load(ROOT / "params.yaml")
     start = {}
-    for key in plan["space"]:
+    for key, values in plan["space"].items():
         value = params
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
                 sys.exit(f"error: expected params of params.yaml in {arguments.space}, received {key!r}: correct it")
             value = value[part]
-        start[key] = value
+        if value in values["choices"] if "choices" in values else values["low"] <= value <= values["high"]:
+            start[key] = value
     study = optuna.create_study(
         study_name=arguments.study,
         storage=arguments.storage,
