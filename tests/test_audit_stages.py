@@ -79,11 +79,13 @@ def test_a_whole_run_on_a_set_without_a_published_test(project, tmp_path):
         train={"folds": [0, 1], "epochs": 1},
         predict={"controls": False},
     )
-    for stage in STAGES:
+    for stage in (*STAGES, "backbone", "features"):
         run("python", f"stages/{stage}.py", cwd=project)
     for fold in (0, 1):
         run("python", "stages/train.py", "--fold", str(fold), cwd=project)
-    for stage in ("predict", "evaluate", "audit_model"):
+    for part in ("validation", "test"):
+        run("python", "stages/predict.py", "--part", part, cwd=project)
+    for stage in ("validate", "evaluate", "audit_model"):
         run("python", f"stages/{stage}.py", cwd=project)
     figures = metrics(project, "audit_model")
     assert {name: part["test"]["leaking"] for name, part in figures["leakage"].items()} == {"fold_0": 0, "fold_1": 0}
