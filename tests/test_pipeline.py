@@ -100,6 +100,12 @@ def test_a_change_reruns_what_follows_from_it(small_clone, key, value, expected)
     assert len(ran) == len(expected) and set(ran) == expected
 
 
+@pytest.mark.parametrize(("stage", "key"), [("preprocess", "preprocess.size"), ("download", "phantoms.size")])
+def test_another_size_is_not_taken_from_the_run_cache(small_clone, stage, key):
+    change(small_clone, key, 96)
+    assert stages_run(run("dvc", "repro", stage, cwd=small_clone).stdout) == [stage]
+
+
 def test_a_search_computes_no_test_figure(small_clone):
     before = (small_clone / "metrics/test.json").read_bytes()
     change(small_clone, "train.label_smoothing", 0.1)
