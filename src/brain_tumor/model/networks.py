@@ -54,11 +54,11 @@ def build(
 
 
 def compact_trunk(size: int, *, width: int = 32) -> keras.Model:
-    """A small convolutional network: a stem that quarters the edge, and three levels of two convolutions each.
+    """A small convolutional network: convolution, batch normalisation and pooling in five levels.
 
     Args:
         size: edge of the input in pixels, a multiple of 16.
-        width: channels of the stem; the levels have 2, 4 and 6 times as many.
+        width: channels of the first level; the later ones have 2, 4 and 6 times as many.
 
     Returns:
         A model from (n, size, size, 1) uint8 or float pixels of 0-255 to a (n, size / 16, size / 16, 6 width)
@@ -67,10 +67,11 @@ def compact_trunk(size: int, *, width: int = 32) -> keras.Model:
     inputs = keras.Input((size, size, 1), name="pixels")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(inputs)
     x = _convolution(x, width, "stem", kernel=5, strides=2)
-    for level, factor in enumerate([2, 4, 6], start=1):
-        x = layers.MaxPooling2D(name=f"level{level}_pool")(x)
-        for i in (1, 2):
+    for level, (factor, repeats) in enumerate([(1, 1), (2, 2), (4, 2), (6, 2)], start=1):
+        for i in range(1, repeats + 1):
             x = _convolution(x, factor * width, f"level{level}_{i}")
+        if level < 4:
+            x = layers.MaxPooling2D(name=f"level{level}_pool")(x)
     return keras.Model(inputs, x, name="compact")
 
 
