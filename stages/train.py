@@ -43,7 +43,7 @@ def main(params, arguments):
         Checkpoint("checkpoints", origin(facts | {"fold": fold}, inputs)) as checkpoint,
         Live(f"plots/training/fold-{fold}", dvcyaml=None, save_dvc_exp=False, report=None) as live,
     ):
-        model, history = recipe.train_network(
+        model, history, (scale, biases) = recipe.train_network(
             store.images,
             np.array([classes.index(label) for label in table["label"]]),
             roles(table, fold, params.split.strategy, params.split.on_leak),
@@ -68,6 +68,7 @@ def main(params, arguments):
             "backbone_sha256": digest,
             "fold": fold,
             "epoch": best["epoch"],
+            "calibration": {"scale": scale, "biases": biases.tolist()},
         }
         with replacing_folder(f"models/fold-{fold}") as folder:
             save_model(folder / "model.keras", model, metadata)

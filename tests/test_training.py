@@ -244,7 +244,7 @@ def test_precision_is_of_the_training_and_not_of_the_model(tmp_path, precision):
 
     def train(**options):
         keras.utils.set_random_seed(0)
-        model, _ = recipe.train_network(
+        model, *_ = recipe.train_network(
             images,
             labels,
             role,

@@ -102,6 +102,13 @@ def head(model: keras.Model) -> keras.Model:
     return keras.Model(inputs, x, name="head")
 
 
+def recalibrate(model: keras.Model, scale: float, biases: np.ndarray) -> None:
+    """Scale and bias the logits of a classifier, see `brain_tumor.evaluation.calibration`; the network stays one."""
+    layer = model.get_layer("probabilities")
+    kernel, offset = layer.get_weights()
+    layer.set_weights([kernel * scale, offset * scale + biases])
+
+
 def _dense(x, classes: int, hidden: int, dropout: float):
     if hidden:
         x = layers.BatchNormalization(name="features_norm")(x)

@@ -1,10 +1,11 @@
-"""A network from images to a trained classifier: from scratch, fine-tuned, or on the features of a frozen backbone."""
+"""A network from images to a calibrated classifier: from scratch, fine-tuned, or over the features of a backbone."""
 
 from collections.abc import Callable
 
 import keras
 import numpy as np
 
+from brain_tumor.evaluation.calibration import fit_calibration
 from brain_tumor.model import networks, transfer
 from brain_tumor.model.augment import Augmentation
 from brain_tumor.model.checkpoint import Checkpoint
@@ -27,13 +28,14 @@ def train_network(
     seed: int,
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[dict], None] = lambda row: None,
-) -> tuple[keras.Model, list[dict]]:
-    """Train a classifier and keep the epoch with the best validation macro-F1.
+) -> tuple[keras.Model, list[dict], tuple[float, np.ndarray]]:
+    """Train a classifier, keep the epoch with the best validation macro-F1 and calibrate it on the same images.
 
     Args:
         images: (n, size, size) uint8, may be memory-mapped.
         labels: (n,) int, the class of each.
-        role: (n,) str: "train" is learned from, "validation" chooses the epoch, nothing else is looked at.
+        role: (n,) str: "train" is learned from, "validation" chooses the epoch and calibrates,
+            nothing else is looked at.
         network: `backbone`, `width`, `stride`, `hidden`, `dropout` and `frozen` of `networks.build`.
         weights: pre-trained, of the backbone; None for a training from scratch.
         features: (n, views, c) of the backbone; used where it is frozen as a whole.
@@ -44,7 +46,8 @@ def train_network(
         seed, checkpoint, on_epoch: see `training.fit`.
 
     Returns:
-        The classifier, which computes in float32, and its history.
+        The classifier, which computes in float32; its history, of the network before calibration; and the
+        scale and the (classes,) biases that the calibration gave its logits.
     """
 
     def build(policy: str) -> keras.Model:
@@ -61,6 +64,9 @@ def train_network(
     history = fit(
         learner, examples, schedule=schedule, seed=seed, rates=rates, checkpoint=checkpoint, on_epoch=on_epoch
     )
+    seen = examples.validation_rows
+    calibration = fit_calibration(learner.predict(examples.originals[seen], verbose=0), labels[seen])
     whole = build("float32")
     whole.set_weights(model.get_weights())
-    return whole, history
+    networks.recalibrate(whole, *calibration)
+    return whole, history, calibration
