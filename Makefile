@@ -51,7 +51,8 @@ effect: $(VENV)/.locked git  ## what leakage does to the score: fold 0 under thr
 
 # Fine-tuning of what model.backbone names; docs/recipe.md says how these were found.
 TRANSFER := -S preprocess.size=192 -S model.backbone=mobilenet_v2 -S model.weights=imagenet -S train.learning_rate=0.001 \
-	-S train.warmup_epochs=1
+	-S train.warmup_epochs=1 -S train.augment.bias=0.0 -S train.augment.blur=0.0 -S train.augment.noise=0.03 \
+	-S train.augment.erase=0.25
 
 .PHONY: transfer
 transfer: $(VENV)/.locked git  ## the same on a backbone pre-trained on ImageNet: fine-tuned, and frozen, as experiments
