@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
+from brain_tumor.evaluation.calibration import cross_fitted
 from brain_tumor.evaluation.crossvalidation import fold_figures, macro_f1, validation_figures
 from brain_tumor.evaluation.shifts import SHIFTS, shifted
 
@@ -48,6 +49,7 @@ def test_what_cannot_be_stated_is_absent():
 
 def test_a_recipe_is_chosen_by_means_over_folds_and_shifts():
     frame = predictions(folds=(2, 3))
+    frame["group"] = np.arange(len(frame)) // 3
     controls = pd.concat(
         [predictions(folds=(2, 3), seed=k, control=name) for k, name in enumerate(("x", "y"), start=1)]
     )
@@ -57,7 +59,14 @@ def test_a_recipe_is_chosen_by_means_over_folds_and_shifts():
         expected = np.mean([independent(rows) for _, rows in part.groupby("model_fold")])
         assert got["shifted"][name] == pytest.approx(expected, abs=1e-6)
     assert got["macro_f1_shifted"] == pytest.approx(np.mean(list(got["shifted"].values())), abs=1e-6)
-    assert set(validation_figures(frame, controls.head(0), 20)) == {"macro_f1"}
+    without = validation_figures(frame, controls.head(0), 20)
+    assert set(without) == {"macro_f1", "macro_f1_cross_fitted"}
+    scores = []
+    for _, part in frame.groupby("model_fold"):
+        truth = part["label"].map(CLASSES.index).to_numpy()
+        halves = cross_fitted(part[[f"p_{name}" for name in CLASSES]].to_numpy(), truth, part["group"])
+        scores += [f1_score(truth, values.argmax(axis=1), average="macro") for values in halves]
+    assert without["macro_f1_cross_fitted"] == pytest.approx(np.mean(scores), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", SHIFTS)
