@@ -26,7 +26,7 @@ demo: $(VENV)/.locked  ## the whole pipeline on simulated scans, in .demo; no ne
 
 .PHONY: test
 test: $(VENV)/.locked  ## run the tests
-	@python -m pytest -q
+	@python -m pytest -q --numprocesses=auto --dist=loadfile
 
 .PHONY: lint
 lint: $(VENV)/.locked  ## check style and format
@@ -65,6 +65,10 @@ transfer: $(VENV)/.locked git  ## the same on a backbone pre-trained on ImageNet
 .PHONY: sweep
 sweep: $(VENV)/.locked git  ## search better params on validation folds: sweep.yaml, TRIALS=20, STORAGE=URL
 	@python tools/sweep.py --trials $(or $(TRIALS),20) $(if $(STORAGE),--storage $(STORAGE))
+
+.PHONY: compare
+compare: $(VENV)/.locked git  ## params, scores and the paired bootstrap of two commits or experiments: A=main B=sweep-7
+	@python tools/compare.py $(or $(A),HEAD~1) $(or $(B),HEAD)
 
 .PHONY: accept-data
 accept-data: $(VENV)/.locked  ## take the data set as it comes now and rewrite its manifest

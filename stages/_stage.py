@@ -1,6 +1,7 @@
 """What every stage does around its work: its own tree's library first, quiet logs, one-line errors."""
 
 import argparse
+import logging
 import os
 import sys
 import threading
@@ -65,10 +66,11 @@ def _end_with_dvc() -> None:
 
 
 def quiet_tensorflow(name: str) -> None:
-    """Send what TensorFlow's C++ code writes on standard error to logs/<name>.log.
+    """Send what TensorFlow's C++ code writes on standard error to logs/<name>.log, and silence its hints.
 
     Call before TensorFlow is imported. Python's own standard error stays on the terminal.
     """
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # such as the advice that a function is traced anew
     log = ROOT / "logs" / f"{name}.log"
     log.parent.mkdir(exist_ok=True)
     terminal = os.dup(2)

@@ -17,7 +17,7 @@ from brain_tumor.data.store import Store  # noqa: E402
 from brain_tumor.evaluation.shifts import SHIFTS, shifted  # noqa: E402
 from brain_tumor.files import replacing_folder  # noqa: E402
 from brain_tumor.model.determinism import make_deterministic  # noqa: E402
-from brain_tumor.model.predicting import predict  # noqa: E402
+from brain_tumor.model.predicting import prediction_table  # noqa: E402
 from brain_tumor.model.saving import load_model  # noqa: E402
 from brain_tumor.tables import read_table, write_table  # noqa: E402
 
@@ -27,12 +27,6 @@ def controls(part):
     if part == "validation":
         return {name: lambda pixels, row, name=name: shifted(pixels, name, seed=row) for name in SHIFTS}
     return {name: lambda pixels, row, name=name: masked(pixels, name) for name in MASKS}
-
-
-def rate(model, classes, images, rows, about, options):
-    """The table `about` of some images, with the probability of each class."""
-    probabilities = predict(model, images, rows, **options)
-    return about.assign(**{f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)})
 
 
 def main(params, arguments):
@@ -45,10 +39,10 @@ def main(params, arguments):
     with replacing_folder(f"data/predictions/{arguments.part}") as folder:
         for fold in params.train.folds:
             model, metadata = load_model(f"models/fold-{fold}/model.keras")
-            classes, role = metadata["classes"], roles(table, fold, strategy, params.split.on_leak)
+            role = roles(table, fold, strategy, params.split.on_leak)
             about = table[["path", "label"]].assign(role=role)
             judged = np.flatnonzero(np.isin(role, part))
-            frame = rate(model, classes, store.images, judged, about.loc[judged], options)
+            frame = prediction_table(model, metadata, store.images, judged, about.loc[judged], **options)
             write_table(folder / f"fold-{fold}.csv", frame)
             print(f"fold {fold}: {len(judged)} images")
             if params.predict.controls:
@@ -56,7 +50,8 @@ def main(params, arguments):
                 variants = []
                 for name, change in controls(arguments.part).items():
                     pictures = np.stack([change(store.images[i], i) for i in shown])
-                    frame = rate(model, classes, pictures, np.arange(len(shown)), about.loc[shown], options)
+                    rows = np.arange(len(shown))
+                    frame = prediction_table(model, metadata, pictures, rows, about.loc[shown], **options)
                     variants.append(frame.assign(control=name))
                 write_table(folder / f"controls-{fold}.csv", pd.concat(variants))
 

@@ -2,10 +2,11 @@
 
 from _stage import run
 
-from brain_tumor.evaluation import metrics, plots
+from brain_tumor.evaluation import plots
 from brain_tumor.evaluation.cohorts import class_names, load_controls, load_predictions, probabilities
 from brain_tumor.evaluation.crossvalidation import validation_figures
 from brain_tumor.evaluation.history import read_history
+from brain_tumor.evaluation.metrics import cohort_metrics
 from brain_tumor.files import write_json
 
 
@@ -15,7 +16,7 @@ def main(params, arguments):
     shifted = load_controls("data/predictions/validation", frame, folds)
     scores = validation_figures(frame, shifted, least)
     for fold, part in frame.groupby("model_fold"):
-        figures = metrics.cohort_metrics(part["label"], probabilities(part), class_names(frame), least, part["group"])
+        figures = cohort_metrics(part["label"], probabilities(part), class_names(frame), least, part["group"])
         scores[f"fold_{fold}"] = figures
     write_json("metrics/validation.json", scores)
     plots.training_png("plots/training.png", {k: read_history(f"plots/training/fold-{k}") for k in folds})

@@ -21,6 +21,8 @@ SMALL = {
     "model": {"width": 4},
     "train": {"folds": [0], "epochs": 2, "batch_size": 8, "threads": 1},
     "evaluate": {"min_class_images": 1, "searched_folds": [2]},
+    "robustness": {"images": 8},
+    "novelty": {"pictures": 2},
 }
 
 

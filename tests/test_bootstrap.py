@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from interval_coverage import simulated_coverage
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, matthews_corrcoef
 
-from brain_tumor.evaluation.bootstrap import interval
+from brain_tumor.evaluation.bootstrap import interval, mean_interval
 
 
 def clustered(seed: int, patients: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -28,10 +29,11 @@ def plain(actual, predicted, groups, resamples: int) -> dict[str, tuple[float, f
                 accuracy_score(truth, called),
                 balanced_accuracy_score(truth, called),
                 f1_score(truth, called, average="macro"),
+                matthews_corrcoef(truth, called),
             ]
         )
     low, high = np.percentile(scores, [2.5, 97.5], axis=0)
-    names = ("accuracy", "balanced_accuracy", "macro_f1")
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "mcc")
     return {name: (low[i], high[i]) for i, name in enumerate(names)}
 
 
@@ -59,3 +61,18 @@ def test_one_group_has_no_spread_and_a_perfect_score_none_either():
 
 def test_it_repeats():
     assert interval(*clustered(1), 3) == interval(*clustered(1), 3)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_accuracy():
+    actual, predicted, groups = clustered(4)
+    assert mean_interval(actual == predicted, groups) == pytest.approx(
+        interval(actual, predicted, groups, 3)["accuracy"]
+    )
+
+
+def test_intervals_over_groups_cover_and_intervals_over_images_do_not():
+    """A shorter run of what docs/evaluation.md shows; seeded, so it gives the same every time."""
+    found = simulated_coverage(repetitions=200, resamples=300)
+    assert 0.92 <= found["groups"]["accuracy"] <= 0.975
+    assert 0.92 <= found["groups"]["macro_f1"] <= 0.975
+    assert found["images"]["accuracy"] < 0.85 and found["images"]["macro_f1"] < 0.85

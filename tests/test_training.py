@@ -32,6 +32,8 @@ SCHEDULE = training.Schedule(
 TINY = {"width": 4, "stride": 16, "hidden": 0, "dropout": 0.1}
 METADATA = {"classes": ["dark", "light"], "preprocessing": {"size": 32}}
 
+NONE = {"scale": 1.0, "biases": [0.0]}
+
 
 def squares(count: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Noise with a square that is darker (class 0) or lighter (class 1), somewhere."""
@@ -66,7 +68,7 @@ def test_it_learns_and_keeps_the_best_epoch(trained):
     assert history == heard and [row["epoch"] for row in history] == list(range(1, len(history) + 1))
     best = max(row["validation/macro_f1"] for row in history)
     assert best > 0.9
-    probabilities = predict(model, images, np.arange(48, 64), batch_size=5, flips=False)
+    probabilities = predict(model, images, np.arange(48, 64), batch_size=5, flips=False, calibration=NONE)[0]
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     accuracy = (probabilities.argmax(axis=1) == labels[48:]).mean()
     chosen = next(row for row in history if row["validation/macro_f1"] == best)
@@ -82,8 +84,8 @@ def test_learning_rate_rises_and_falls(trained):
 def test_flips_make_prediction_blind_to_mirroring(trained):
     model, _, _, images, _ = trained
     rows = np.arange(8)
-    plain = predict(model, images, rows, batch_size=8, flips=True)
-    mirrored = predict(model, images[:, :, ::-1], rows, batch_size=8, flips=True)
+    plain, _ = predict(model, images, rows, batch_size=8, flips=True, calibration=NONE)
+    mirrored, _ = predict(model, images[:, :, ::-1], rows, batch_size=8, flips=True, calibration=NONE)
     np.testing.assert_allclose(plain, mirrored, atol=1e-6)
 
 

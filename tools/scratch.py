@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 # Made by a run or by a program: neither code nor params.
-_RESULTS = {"data", "models", "metrics", "plots", "logs", "checkpoints", "dvc.lock"}
+_RESULTS = {"data", "models", "metrics", "plots", "report", "logs", "checkpoints", "dvc.lock"}
 # Written by hand, though they lie among results.
 _INPUTS = {Path("data/fixes.csv"), Path("data/folds.csv"), Path("data/patients.csv")}
 _NO_CODE = {".git", ".venv", ".demo", "__pycache__", "cache", "tmp", "build"}

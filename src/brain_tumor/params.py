@@ -126,6 +126,18 @@ class Predict(_Section):
 class Evaluate(_Section):
     min_class_images: Annotated[int, Field(ge=1)]
     searched_folds: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_unique)]
+    healthy_class: str
+    target_error: Annotated[float, Field(gt=0, lt=1)]
+    external: Annotated[list[str], AfterValidator(_unique)]
+
+
+class Robustness(_Section):
+    images: Annotated[int, Field(ge=1, le=100_000)]
+    seed: Seed
+
+
+class Novelty(_Section):
+    pictures: Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Params(_Section):
@@ -140,6 +152,8 @@ class Params(_Section):
     train: Train
     predict: Predict
     evaluate: Evaluate
+    robustness: Robustness
+    novelty: Novelty
 
     @model_validator(mode="after")
     def _folds_exist(self) -> "Params":

@@ -11,6 +11,21 @@ RESAMPLES = 2000
 _SEED = 0
 
 
+def group_draws(groups: np.ndarray, resamples: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
+    """Draw groups with replacement.
+
+    Args:
+        groups: (n,) any, group of each image.
+        resamples: number of draws.
+
+    Returns:
+        (n,) int, number of each image's group, and (resamples, groups) int, how often each group was drawn.
+    """
+    codes, names = pd.factorize(np.asarray(groups))
+    random = np.random.default_rng(_SEED)
+    return codes, random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+
+
 def interval(
     actual: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int, resamples: int = RESAMPLES
 ) -> dict[str, tuple[float, float]]:
@@ -23,21 +38,52 @@ def interval(
         resamples: number of draws.
 
     Returns:
-        accuracy, balanced_accuracy and macro_f1 -> (low, high). The averages over classes are over those that a
-        resample has images of.
+        accuracy, balanced_accuracy, macro_f1 and mcc -> (low, high). The averages over classes are over those that
+        a resample has images of.
     """
-    codes, names = pd.factorize(np.asarray(groups))
-    matrices = np.zeros((len(names), classes, classes))
+    resampled = confusion_scores(resampled_confusions(actual, predicted, groups, classes, resamples))
+    return {name: _bounds(values) for name, values in resampled.items()}
+
+
+def resampled_confusions(
+    actual: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """(resamples, classes, classes) confusion matrices, actual by predicted, of resampled groups."""
+    codes, draws = group_draws(groups, resamples)
+    matrices = np.zeros((draws.shape[1], classes, classes))
     np.add.at(matrices, (codes, actual, predicted), 1)
-    random = np.random.default_rng(_SEED)
-    draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    drawn = np.tensordot(draws, matrices, axes=1)  # (resamples, classes, classes)
-    hits = np.diagonal(drawn, axis1=1, axis2=2)
-    images, called = drawn.sum(axis=2), drawn.sum(axis=1)
+    return np.tensordot(draws, matrices, axes=1)
+
+
+def confusion_scores(matrices: np.ndarray) -> dict[str, np.ndarray]:
+    """The scores of `interval` from (..., classes, classes) confusion matrices, each (...)."""
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
+    images, called = matrices.sum(axis=-1), matrices.sum(axis=-2)
+    n = images.sum(axis=-1)
     present = np.where(images > 0, 1.0, np.nan)
-    scores = {
-        "accuracy": hits.sum(axis=1) / images.sum(axis=1),
-        "balanced_accuracy": np.nanmean(hits / np.maximum(images, 1) * present, axis=1),
-        "macro_f1": np.nanmean(2 * hits / np.maximum(images + called, 1) * present, axis=1),
+    chance = (images * called).sum(axis=-1)
+    spread = (n**2 - np.square(images).sum(axis=-1)) * (n**2 - np.square(called).sum(axis=-1))
+    return {
+        "accuracy": hits.sum(axis=-1) / n,
+        "balanced_accuracy": np.nanmean(hits / np.maximum(images, 1) * present, axis=-1),
+        "macro_f1": np.nanmean(2 * hits / np.maximum(images + called, 1) * present, axis=-1),
+        "mcc": (n * hits.sum(axis=-1) - chance) / np.sqrt(np.maximum(spread, 1)),
     }
-    return {name: tuple(np.percentile(values, [2.5, 97.5])) for name, values in scores.items()}
+
+
+def mean_interval(values: np.ndarray, groups: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """95 % percentile interval of the mean over images.
+
+    Args:
+        values: (n,) float or bool.
+        groups: (n,) any, the unit that is drawn with replacement.
+        resamples: number of draws.
+    """
+    codes, draws = group_draws(groups, resamples)
+    sums, images = np.bincount(codes, weights=values), np.bincount(codes)
+    return _bounds((draws @ sums) / (draws @ images))
+
+
+def _bounds(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)

@@ -20,14 +20,16 @@ DESCRIPTIONS = {
 }
 """Cohort name -> what it is, in a line."""
 
-_PROBABILITY = "p_"
+PROBABILITY = "p_"
+UNCALIBRATED = "raw_"
+"""How the columns of probabilities begin: as the network gives them, and as it gave them before its calibration."""
 
 
 def load_predictions(predictions_folder: Path | str, folds_csv: Path | str, folds: Sequence[int]) -> pd.DataFrame:
     """Read the predictions of exactly the folds named and join what the split knows of each image.
 
     Args:
-        predictions_folder: holds `fold-<k>.csv` with columns path, label, role and p_<class>...
+        predictions_folder: holds `fold-<k>.csv` with columns path, label, role, p_<class>... and raw_<class>...
         folds_csv: the split: a row per image with at least path, label, patient, group and fold.
         folds: folds to read, in this order; other files in the folder are left alone.
 
@@ -101,14 +103,35 @@ def load_controls(folder: Path | str, frame: pd.DataFrame, folds: Sequence[int])
     return table.assign(group=table["path"].map(frame.drop_duplicates("path").set_index("path")["group"]))
 
 
+def load_external(folder: Path | str, paths: Sequence[str], model_fold: int) -> dict[str, pd.DataFrame]:
+    """Read the predictions of further data sets.
+
+    Args:
+        folder: holds `external-<i>.csv` for the i-th path, with the columns of `fold-<k>.csv`.
+        paths: folders of the data sets, as evaluate.external names them.
+        model_fold: of the model that predicted.
+
+    Returns:
+        external_<name of the folder> -> rows with model_fold. Patients are not known, so there is no group.
+
+    Raises:
+        PipelineError: two folders have the same name.
+    """
+    names = [f"external_{Path(path).resolve().name}" for path in paths]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise PipelineError(f"expected folders of different names in evaluate.external, found {repeated[0]} twice")
+    tables = [read_table(Path(folder) / f"external-{i}.csv") for i in range(len(paths))]
+    return {name: table.assign(model_fold=model_fold) for name, table in zip(names, tables, strict=True)}
+
+
 def class_names(frame: pd.DataFrame) -> list[str]:
     """The classes a table of predictions has probabilities for, in the order of its columns."""
-    return [name.removeprefix(_PROBABILITY) for name in frame.columns if name.startswith(_PROBABILITY)]
+    return [name.removeprefix(PROBABILITY) for name in frame.columns if name.startswith(PROBABILITY)]
 
 
-def probabilities(frame: pd.DataFrame) -> np.ndarray:
+def probabilities(frame: pd.DataFrame, kind: str = PROBABILITY) -> np.ndarray:
     """The (n, classes) float64 probabilities of a table of predictions, columns as in `class_names`."""
-    columns = frame[[_PROBABILITY + name for name in class_names(frame)]]
+    columns = frame[[kind + name for name in class_names(frame)]]
     return columns.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
 
 

@@ -8,8 +8,7 @@ from sklearn.metrics import f1_score
 
 from brain_tumor.evaluation.calibration import cross_fitted
 from brain_tumor.evaluation.cohorts import class_names, probabilities
-
-_DECIMALS = 6
+from brain_tumor.evaluation.inputs import rounded
 
 
 def fold_figures(frame: pd.DataFrame, searched: Sequence[int], min_class_images: int) -> dict:
@@ -28,10 +27,10 @@ def fold_figures(frame: pd.DataFrame, searched: Sequence[int], min_class_images:
     stated = [score for score in scores.values() if score is not None]
     figures = {"folds": len(scores)}
     if len(stated) == len(scores):
-        figures["macro_f1_fold_mean"] = round(float(np.mean(stated)), _DECIMALS)
+        figures["macro_f1_fold_mean"] = rounded(np.mean(stated))
         figures["macro_f1_fold_min"] = min(stated)
         if len(stated) > 1:
-            figures["macro_f1_fold_std"] = round(float(np.std(stated, ddof=1)), _DECIMALS)
+            figures["macro_f1_fold_std"] = rounded(np.std(stated, ddof=1))
     unsearched = macro_f1(frame[~frame["model_fold"].isin(searched)], min_class_images)
     return figures if unsearched is None else figures | {"macro_f1_unsearched": unsearched}
 
@@ -52,16 +51,16 @@ def validation_figures(frame: pd.DataFrame, controls: pd.DataFrame, min_class_im
 
     def mean(part: pd.DataFrame) -> float | None:
         scores = [macro_f1(rows, min_class_images) for _, rows in part.groupby("model_fold")]
-        return None if None in scores or not scores else round(float(np.mean(scores)), _DECIMALS)
+        return None if None in scores or not scores else rounded(np.mean(scores))
 
     figures = {"macro_f1": mean(frame)}
     if figures["macro_f1"] is not None:
         scores = [_cross_fitted(rows) for _, rows in frame.groupby("model_fold")]
-        figures["macro_f1_cross_fitted"] = round(float(np.mean(scores)), _DECIMALS)
+        figures["macro_f1_cross_fitted"] = rounded(np.mean(scores))
     shifted = {name: mean(part) for name, part in controls.groupby("control", sort=False)}
     shifted = {name: score for name, score in shifted.items() if score is not None}
     if shifted:
-        figures |= {"macro_f1_shifted": round(float(np.mean(list(shifted.values()))), _DECIMALS), "shifted": shifted}
+        figures |= {"macro_f1_shifted": rounded(np.mean(list(shifted.values()))), "shifted": shifted}
     return {name: value for name, value in figures.items() if value is not None}
 
 
@@ -77,4 +76,4 @@ def macro_f1(frame: pd.DataFrame, min_class_images: int) -> float | None:
     if frame["label"].value_counts().reindex(names, fill_value=0).min() < max(min_class_images, 1):
         return None
     predicted = np.array(names)[probabilities(frame).argmax(axis=1)]
-    return round(float(f1_score(frame["label"], predicted, labels=names, average="macro", zero_division=0)), _DECIMALS)
+    return rounded(f1_score(frame["label"], predicted, labels=names, average="macro", zero_division=0))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -21,7 +22,7 @@ def confusion_png(path: Path | str, counts: pd.DataFrame, title: str) -> None:
 
     Args:
         path: PNG file to write.
-        counts: images by actual class (index) and predicted class (columns), as `metrics.confusion_counts`
+        counts: images by actual class (index) and predicted class (columns), as `curves.confusion_counts`
             gives; every row has at least one image.
         title: what the matrix is of.
     """
@@ -61,31 +62,46 @@ def roc_png(path: Path | str, curves: pd.DataFrame, areas: dict[str, float], tit
 
     Args:
         path: PNG file to write.
-        curves: `fpr` and a column of true-positive rates per class, as `metrics.roc_curves` gives.
-        areas: class -> area under its curve, as `metrics.roc_areas` gives.
+        curves: `fpr` and a column of true-positive rates per class, as `curves.roc_curves` gives.
+        areas: class -> area under its curve, as `curves.roc_areas` gives.
         title: what the curves are of.
     """
     with figure_file(path, 7.5, 4.2) as figure:
         axes = figure.subplots()
-        colors = seaborn.color_palette("colorblind", len(areas))
-        for i, (name, area) in enumerate(areas.items()):
-            # The grid starts at the height of the first vertical rise; the curve starts at the origin.
-            axes.plot(
-                [0, *curves["fpr"]],
-                [0, *curves[name]],
-                color=colors[i],
-                linestyle=_DASHES[i % len(_DASHES)],
-                label=f"{area:.3f}  {name}",
-            )
+        # The grid starts at the height of the first vertical rise; the curve starts at the origin.
+        rises = pd.concat([pd.DataFrame(0.0, [0], curves.columns), curves])
+        _class_curves(axes, rises, "fpr", areas)
         axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, label="0.500  chance")
-        axes.set(title=title, xlabel="false-positive rate", ylabel="true-positive rate", aspect="equal")
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        axes.legend(
-            title="area under the curve, class against the rest",
-            alignment="left",
-            loc="center left",
-            bbox_to_anchor=(1, 0.5),
-        )
+        axes.set(title=title, xlabel="false-positive rate", ylabel="true-positive rate")
+        _legend_beside(axes, "area under the curve, class against the rest")
+
+
+def precision_recall_png(path: Path | str, curves: pd.DataFrame, averages: dict[str, float], title: str) -> None:
+    """Draw one-vs-rest precision by recall with the average precisions in the legend.
+
+    Args:
+        path: PNG file to write.
+        curves: `recall` and a column of precisions per class, as `curves.precision_recall_curves` gives.
+        averages: class -> average precision, as `curves.average_precisions` gives.
+        title: what the curves are of.
+    """
+    with figure_file(path, 7.5, 4.2) as figure:
+        axes = figure.subplots()
+        _class_curves(axes, curves, "recall", averages)
+        axes.set(title=title, xlabel="recall", ylabel="precision")
+        _legend_beside(axes, "average precision, class against the rest")
+
+
+def _class_curves(axes: Axes, curves: pd.DataFrame, x: str, scores: dict[str, float]) -> None:
+    colors = seaborn.color_palette("colorblind", len(scores))
+    for i, (name, score) in enumerate(scores.items()):
+        dashes = _DASHES[i % len(_DASHES)]
+        axes.plot(curves[x], curves[name], color=colors[i], linestyle=dashes, label=f"{score:.3f}  {name}")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+
+
+def _legend_beside(axes: Axes, title: str) -> None:
+    axes.legend(title=title, alignment="left", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def training_png(path: Path | str, histories: dict[int, pd.DataFrame]) -> None:

@@ -2,11 +2,16 @@
 
 import keras
 import numpy as np
+import pandas as pd
 
+from brain_tumor.evaluation.calibration import calibrated
+from brain_tumor.evaluation.cohorts import PROBABILITY, UNCALIBRATED
 from brain_tumor.progress import bar
 
 
-def predict(model: keras.Model, images: np.ndarray, rows: np.ndarray, *, batch_size: int, flips: bool) -> np.ndarray:
+def predict(
+    model: keras.Model, images: np.ndarray, rows: np.ndarray, *, batch_size: int, flips: bool, calibration: dict
+) -> tuple[np.ndarray, np.ndarray]:
     """Class probabilities of some images.
 
     Args:
@@ -15,15 +20,45 @@ def predict(model: keras.Model, images: np.ndarray, rows: np.ndarray, *, batch_s
         rows: (m,) int, rows of `images`.
         batch_size: images computed at once.
         flips: average over each image and its mirror image.
+        calibration: scale and biases that the model was calibrated with, as its metadata has them.
 
     Returns:
-        (m, classes) float32.
+        (m, classes) float32, and the same without the calibration.
     """
-    probabilities = []
-    for start in bar(range(0, len(rows), batch_size), desc="predict", unit="batch"):
+    scale, biases = calibration["scale"], np.array(calibration["biases"])
+    results, uncalibrated = [], []
+    for start in bar(range(0, len(rows), batch_size), desc="predict", unit="batch", leave=False):
         batch = images[rows[start : start + batch_size]][..., None]
-        result = model.predict_on_batch(batch)
-        if flips:
-            result = (result + model.predict_on_batch(batch[:, :, ::-1])) / 2
-        probabilities.append(result)
-    return np.concatenate(probabilities)
+        views = [batch, batch[:, :, ::-1]] if flips else [batch]
+        seen = np.stack([model.predict_on_batch(view) for view in views])
+        results.append(seen.mean(axis=0))
+        # Calibrations are closed under inversion.
+        before = np.mean([calibrated(view, 1 / scale, -biases / scale) for view in seen], axis=0)
+        uncalibrated.append(before.astype(np.float32))
+    return np.concatenate(results), np.concatenate(uncalibrated)
+
+
+def prediction_table(
+    model: keras.Model, metadata: dict, images: np.ndarray, rows: np.ndarray, about: pd.DataFrame, **options
+) -> pd.DataFrame:
+    """A table about some images with their probabilities, as they are and before calibration.
+
+    Args:
+        model, metadata: what `saving.load_model` returns.
+        images, rows, options: see `predict`.
+        about: m rows.
+
+    Returns:
+        `about` with p_<class>... and raw_<class>...
+    """
+    results = predict(model, images, rows, calibration=metadata["calibration"], **options)
+    for prefix, values in zip((PROBABILITY, UNCALIBRATED), results, strict=True):
+        about = about.assign(**{prefix + name: values[:, k] for k, name in enumerate(metadata["classes"])})
+    return about
+
+
+def pooled_features(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """What the head of a classifier sees of (n, size, size) uint8 images: (n, features) float32."""
+    trunk = keras.Model(model.input, model.get_layer("features").output)
+    starts = range(0, len(images), batch_size)
+    return np.concatenate([trunk.predict_on_batch(images[i : i + batch_size][..., None]) for i in starts])

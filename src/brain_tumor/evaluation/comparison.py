@@ -1,0 +1,56 @@
+"""Is the difference of two models larger than chance? A paired bootstrap over patient groups."""
+
+import numpy as np
+import pandas as pd
+
+from brain_tumor.evaluation.bootstrap import confusion_scores, resampled_confusions
+from brain_tumor.evaluation.cohorts import class_names, probabilities
+
+
+def paired_differences(former: pd.DataFrame, latter: pd.DataFrame) -> tuple[int, dict[str, dict[str, float]]]:
+    """Differences of the scores of `bootstrap.interval` on the images that two sets of predictions share.
+
+    Both are resampled by the same draws of groups, so that what is hard for both does not widen the interval.
+
+    Args:
+        former, latter: rows of what `cohorts.load_predictions` returns, of one cohort each; the groups are those of
+            `latter`.
+
+    Returns:
+        Number of shared images, and score -> former, latter, difference (latter - former), low, high (95 %).
+
+    Raises:
+        ValueError: the classes differ, or no image is shared.
+    """
+    names = class_names(latter)
+    if class_names(former) != names:
+        raise ValueError(f"expected the same classes, got {class_names(former)} and {names}")
+    columns = ["path", "label", "called"]
+    tables = [
+        frame.assign(called=np.array(names)[probabilities(frame).argmax(axis=1)])[[*columns, *extra]]
+        for frame, extra in ((former, []), (latter, ["group"]))
+    ]
+    shared = tables[0].merge(tables[1], on=["path", "label"], suffixes=("_former", "_latter"))
+    if shared.empty:
+        raise ValueError("expected images that both have predictions for under one label, got none")
+    actual, *calls = (
+        pd.Categorical(shared[column], categories=names).codes.astype(int)
+        for column in ("label", "called_former", "called_latter")
+    )
+    point, drawn = [], []
+    for called in calls:
+        single = np.zeros((len(names), len(names)))
+        np.add.at(single, (actual, called), 1)
+        point.append(confusion_scores(single))
+        drawn.append(confusion_scores(resampled_confusions(actual, called, shared["group"].to_numpy(), len(names))))
+    results = {}
+    for score in point[0]:
+        low, high = np.percentile(drawn[1][score] - drawn[0][score], [2.5, 97.5])
+        results[score] = {
+            "former": float(point[0][score]),
+            "latter": float(point[1][score]),
+            "difference": float(point[1][score] - point[0][score]),
+            "low": float(low),
+            "high": float(high),
+        }
+    return len(shared), results

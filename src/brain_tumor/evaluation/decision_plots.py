@@ -1,0 +1,82 @@
+"""Figures of what can be trusted: reliability, error by coverage, and the score under corruptions."""
+
+from pathlib import Path
+
+import pandas as pd
+import seaborn
+from matplotlib.ticker import PercentFormatter
+
+from brain_tumor.evaluation.figures import figure_file
+
+
+def reliability_png(path: Path | str, rows: pd.DataFrame, errors: dict[str, float], title: str) -> None:
+    """Draw accuracy by confidence before and after calibration, and how many images each bin has.
+
+    Args:
+        path: PNG file to write.
+        rows: what `reliability.reliability_rows` returns.
+        errors: calibration -> expected calibration error, for the legend; in the order of drawing.
+        title: what the diagram is of.
+    """
+    colors = seaborn.color_palette("colorblind", len(errors))
+    with figure_file(path, 5.2, 5.4) as figure:
+        axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, linestyle=":")
+        for color, (name, error) in zip(colors, errors.items(), strict=True):
+            part = rows[rows["calibration"] == name]
+            look = {"color": color, "marker": "o", "markersize": 4}
+            axes.plot(part["confidence"], part["accuracy"], label=f"{name}: ECE {error:.3f}", **look)
+            counts.plot(part["confidence"], part["n"], **look)
+        axes.set(title=title, ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+        axes.legend(loc="upper left")
+        counts.set(xlabel="confidence (largest probability), mean of the bin", ylabel="images", yscale="log")
+        counts.yaxis.set_major_formatter("{x:g}")  # the usual powers need the math text that the style turns off
+
+
+def risk_coverage_png(path: Path | str, curve: pd.DataFrame, area: float, title: str) -> None:
+    """Draw the error among the most confident images by the share that is answered.
+
+    Args:
+        path: PNG file to write.
+        curve: coverage and risk, as `selective.risk_coverage` gives.
+        area: under the curve.
+        title: what the curve is of.
+    """
+    with figure_file(path, 5.2, 3.6) as figure:
+        axes = figure.subplots()
+        axes.plot(curve["coverage"], curve["risk"], color=seaborn.color_palette("colorblind")[0])
+        axes.axhline(curve["risk"].iloc[-1], color="0.5", linewidth=0.8, linestyle=":")
+        axes.set(title=title, xlabel="images answered, most confident first", ylabel="errors among them")
+        axes.set(xlim=(0, 1.01), ylim=(0, max(1.15 * curve["risk"].max(), 0.01)))
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.text(0.02, 0.95, f"area under the curve {area:.4f}", transform=axes.transAxes, va="top")
+
+
+def robustness_png(path: Path | str, rows: pd.DataFrame, score: str, title: str) -> None:
+    """Draw a score by strength, one small panel per corruption.
+
+    Args:
+        path: PNG file to write.
+        rows: corruption, strength (0: the images as they are) and the score.
+        score: name of its column.
+        title: what the score is of.
+    """
+    corruptions = list(dict.fromkeys(rows.loc[rows["strength"] > 0, "corruption"]))
+    clean = rows.loc[rows["strength"] == 0, score].iloc[0]
+    columns = 4
+    lines = -(-len(corruptions) // columns)
+    color = seaborn.color_palette("colorblind")[0]
+    with figure_file(path, 8.4, 1.75 * lines + 0.5) as figure:
+        figure.suptitle(title, fontsize=10, fontweight="bold")
+        panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, name in zip(panels.flat, corruptions, strict=False):
+            part = rows[rows["corruption"] == name]
+            axes.plot([0, *part["strength"]], [clean, *part[score]], color=color, marker="o", markersize=3)
+            axes.axhline(clean, color="0.5", linewidth=0.8, linestyle=":")
+            axes.set_title(name.replace("_", " "), fontweight="normal")
+            axes.set(ylim=(0, 1), xticks=sorted({0, *part["strength"]}))
+        for axes in list(panels.flat)[len(corruptions) :]:
+            axes.set_axis_off()
+        figure.supxlabel("strength", fontsize=9)
+        figure.supylabel(score.replace("_", " "), fontsize=9)

@@ -1,0 +1,85 @@
+"""What a fold's validation images decide for its test images: prediction sets, and when not to answer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from brain_tumor.evaluation.bootstrap import mean_interval
+from brain_tumor.evaluation.cohorts import class_names, probabilities
+from brain_tumor.evaluation.conformal import conformal_thresholds, prediction_sets
+from brain_tumor.evaluation.inputs import as_arrays, rounded
+from brain_tumor.evaluation.selective import abstention_threshold, risk_coverage, risk_coverage_area
+
+LEVELS = (90, 95)
+"""Coverage of the prediction sets, percent."""
+
+
+def decide(frame: pd.DataFrame, validation: pd.DataFrame, target_error: float) -> pd.DataFrame:
+    """Apply to each image what its model's validation images say.
+
+    Args:
+        frame: rows of what `cohorts.load_predictions` returns, of one cohort.
+        validation: the same of the validation images of the same models.
+        target_error: share of wrong answers to stay within, see `selective.abstention_threshold`.
+
+    Returns:
+        A row per row of `frame` with label, group (if there is one), confidence, correct and answered (bool), and
+        per level and class set_<level>_<class> (bool: in the prediction set).
+    """
+    names = class_names(frame)
+    parts = []
+    for fold, rows in frame.groupby("model_fold", sort=False):
+        own = validation[validation["model_fold"] == fold]
+        seen_actual, seen_predicted, seen = as_arrays(own["label"], probabilities(own), names)
+        actual, predicted, values = as_arrays(rows["label"], probabilities(rows), names)
+        least = abstention_threshold(seen.max(axis=1), seen_predicted == seen_actual, target_error)
+        part = rows[rows.columns.intersection(["label", "group"])].assign(
+            confidence=values.max(axis=1), correct=predicted == actual, answered=values.max(axis=1) >= least
+        )
+        for level in LEVELS:
+            sets = prediction_sets(values, conformal_thresholds(seen, seen_actual, 1 - level / 100))
+            part[[f"set_{level}_{name}" for name in names]] = sets
+        parts.append(part)
+    return pd.concat(parts).loc[frame.index]
+
+
+def decision_figures(decided: pd.DataFrame, names: Sequence[str], target_error: float) -> dict:
+    """Figures of what `decide` returns.
+
+    Returns:
+        selective: risk_coverage_area; target_error, coverage (share of the images answered) and, where any is, error
+        of those, with its 95 % interval where groups are known. conformal.coverage_<level>: coverage with its interval,
+        mean_size, empty and single (shares of the sets) and per_class.<class>, coverage of the class.
+    """
+    groups = decided["group"].to_numpy() if "group" in decided else None
+    correct, answered = decided["correct"].to_numpy(), decided["answered"].to_numpy()
+    curve = risk_coverage(decided["confidence"].to_numpy(), correct)
+    selective = {
+        "risk_coverage_area": rounded(risk_coverage_area(curve)),
+        "target_error": rounded(target_error),
+        "coverage": rounded(answered.mean()),
+    }
+    if answered.any():
+        selective |= _with_interval("error", ~correct[answered], groups if groups is None else groups[answered])
+    conformal = {}
+    for level in LEVELS:
+        sets = decided[[f"set_{level}_{name}" for name in names]].to_numpy(dtype=bool)
+        actual = decided["label"].map({name: i for i, name in enumerate(names)}).to_numpy()
+        covered, sizes = sets[np.arange(len(sets)), actual], sets.sum(axis=1)
+        conformal[f"coverage_{level}"] = _with_interval("coverage", covered, groups) | {
+            "mean_size": rounded(sizes.mean()),
+            "empty": rounded((sizes == 0).mean()),
+            "single": rounded((sizes == 1).mean()),
+            "per_class": {
+                name: rounded(covered[actual == i].mean()) for i, name in enumerate(names) if (actual == i).any()
+            },
+        }
+    return {"selective": selective, "conformal": conformal}
+
+
+def _with_interval(name: str, values: np.ndarray, groups: np.ndarray | None) -> dict[str, float]:
+    figures = {name: rounded(values.mean())}
+    if groups is not None:
+        figures |= zip((f"{name}_ci_low", f"{name}_ci_high"), map(rounded, mean_interval(values, groups)), strict=True)
+    return figures

@@ -1,0 +1,114 @@
+"""Maps of where a network looks, against their definition and planted lesions."""
+
+import keras
+import numpy as np
+import pytest
+
+from brain_tumor.data.phantoms import draw_data_set
+from brain_tumor.evaluation.looking import hits, look, look_figures, map_similarity, peaks, prepared_box
+from brain_tumor.imaging import Preprocessing, decode, head_box, prepare
+from brain_tumor.model import networks
+from brain_tumor.model.maps import Explainer, randomised
+from brain_tumor.tables import read_table
+
+
+def classifier(hidden: int) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    return networks.build("compact", 64, 3, width=8, stride=32, hidden=hidden, dropout=0.3)
+
+
+def logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return np.log(model.predict_on_batch(images[..., None]))
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 64, 64), dtype=np.uint8)
+
+
+def test_without_a_hidden_layer_the_mean_of_a_map_is_the_logit(images):
+    model = classifier(0)
+    maps = Explainer(model).maps(images, batch_size=2)
+    assert maps.shape == (5, 4, 4, 3)
+    means, expected = maps.mean(axis=(1, 2)), logits(model, images)
+    # Softmax leaves a constant per image open; the bias of an untrained network is 0.
+    centred = [values - values.mean(axis=1, keepdims=True) for values in (means, expected)]
+    np.testing.assert_allclose(*centred, atol=1e-4)
+
+
+def test_with_a_hidden_layer_a_map_weighs_features_by_the_slope_of_the_logit(images):
+    model = classifier(16)
+    maps = Explainer(model).maps(images)
+    pooling = model.get_layer("features")
+    trunk = keras.Model(model.input, [pooling.input, pooling.output])
+    features, pooled = (np.asarray(values, np.float64) for values in trunk.predict_on_batch(images[..., None]))
+    head = networks.head(model)
+    step, slopes = 1e-3, np.zeros((5, pooled.shape[1], 3))
+    for i in range(pooled.shape[1]):
+        ends = [np.log(head.predict_on_batch(pooled + sign * step * np.eye(pooled.shape[1])[i])) for sign in (1, -1)]
+        slopes[:, i] = (ends[0] - ends[1]) / (2 * step)
+    expected = np.einsum("nhwd,ndc->nhwc", features, slopes)
+    centred = [values - values.mean(axis=3, keepdims=True) for values in (maps, expected)]
+    np.testing.assert_allclose(*centred, atol=0.02)
+
+
+def test_weights_drawn_anew_give_other_maps_and_leave_the_model_alone(images):
+    model = classifier(0)
+    before = Explainer(model).maps(images)
+    anew = Explainer(randomised(model, 2)).maps(images)
+    assert np.abs(map_similarity(before[..., 0], anew[..., 0])).mean() < 0.8
+    np.testing.assert_array_equal(Explainer(model).maps(images), before)
+
+
+def test_similarity_is_a_rank_correlation():
+    maps = np.arange(16.0).reshape(1, 4, 4)
+    assert map_similarity(maps, np.exp(maps))[0] == pytest.approx(1)
+    assert map_similarity(maps, -(maps**3))[0] == pytest.approx(-1)
+    assert map_similarity(maps, np.ones((1, 4, 4)))[0] == 0
+
+
+def test_lesion_boxes_follow_the_preprocessing(tmp_path):
+    """The lesion of a simulated scan, painted white, is found in the prepared image where its box says."""
+    root = tmp_path
+    draw_data_set(root, patients=2, slices=2, size=128, test_share=0.3, copies=0.0, wrong_labels=0.0, seed=3)
+    truth = read_table(root / "truth.csv")
+    options = Preprocessing(size=96)
+    checked = 0
+    for row in truth[truth["lesion_x"] != ""].itertuples():
+        content = (root / row.path).read_bytes()
+        box = tuple(int(getattr(row, f"lesion_{side}")) for side in "xywh")
+        left, top, right, bottom = prepared_box(decode(content), box, options)
+        assert (right - left) / (bottom - top) == pytest.approx(box[2] / box[3], rel=1e-6)
+        # The same box, cut out of the scan and out of the prepared image, shows the same: compare the mean greys.
+        grey, pixels = decode(content), prepare(content, Preprocessing(size=96, clip=0)).pixels
+        x, y, w, h = box
+        cut = pixels[round(top) : round(bottom), round(left) : round(right)]
+        assert cut.mean() == pytest.approx(grey[y : y + h, x : x + w].mean(), abs=14)
+        assert head_box(grey)[0] <= x
+        checked += 1
+    assert checked >= 4
+
+
+def test_peaks_and_hits():
+    maps = np.zeros((2, 4, 4))
+    maps[0, 1, 2] = maps[1, 3, 0] = 1
+    points = peaks(maps, 64)
+    assert points.tolist() == [[24, 40], [56, 8]]
+    boxes = np.array([[38, 20, 44, 30], [20, 40, 30, 60]], dtype=float)
+    assert hits(points, boxes, 0).tolist() == [True, False]
+    assert hits(points, boxes, 12).tolist() == [True, True]
+
+
+def test_figures_of_maps_count_lesions_only_where_they_are_known():
+    maps = np.zeros((3, 4, 4))
+    maps[:, 1, 1] = 1
+    brains = np.zeros((3, 64, 64), bool)
+    brains[:, 16:48, 16:48] = True
+    lesions = np.array([[16, 16, 32, 32], [40, 40, 48, 48], [np.nan] * 4])
+    figures = look_figures(look(maps, -maps, brains, lesions))
+    assert figures["n"] == 3 and figures["n_lesion"] == 2
+    assert figures["peak_in_lesion"] == 0.5
+    assert figures["peak_in_brain"] == 1 and figures["peak_in_brain_by_chance"] == 0.25
+    assert figures["randomised_similarity"] == -1
+    assert figures["peak_in_lesion_by_chance"] == pytest.approx((32**2 + 24**2) / 2 / 64**2, abs=1e-6)
+    assert "peak_in_lesion" not in look_figures(look(maps, -maps, brains, np.full((3, 4), np.nan)))
