@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brain_tumor.imaging import Preprocessing, UnreadableImage, decode, head_box, prepare, stretch
+from brain_tumor.imaging import Preprocessing, UnreadableImage, decode, head_box, histogram, prepare, stretch
 
 PLAIN = Preprocessing(size=64, crop=False, clip=0)
 
@@ -271,3 +271,9 @@ def test_the_bits_of_a_prepared_image():
     data = encode(drawn_by_integers())
     got = {options: hashlib.sha256(prepare(data, options).pixels.tobytes()).hexdigest() for options in GOLDEN}
     assert got == GOLDEN
+
+
+def test_equal_pixels_are_counted_beyond_what_a_float32_holds():
+    grey = np.zeros((4200, 4100), np.uint8)
+    grey[-1, :3] = 200
+    assert histogram(grey).tolist() == np.bincount(grey.ravel(), minlength=256).tolist()

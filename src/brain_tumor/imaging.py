@@ -1,7 +1,7 @@
 """From the bytes of an image file to the array that the network eats: the one preprocessing.
 
 Training and prediction call the same `prepare`. Only operations that give the same bits on every
-processor are used: integer arithmetic and OpenCV's decode, INTER_AREA and INTER_LINEAR resize.
+processor are used: integer arithmetic and OpenCV's decode, histogram, INTER_AREA and INTER_LINEAR resize.
 """
 
 import os
@@ -67,12 +67,17 @@ def prepare(data: bytes, preprocessing: Preprocessing) -> Prepared:
     """
     grey = decode(data)
     height, width = grey.shape
+    return Prepared(prepare_grey(grey, preprocessing), width, height)
+
+
+def prepare_grey(grey: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """What `prepare` does after decoding: (height, width) uint8 grey to (size, size) uint8."""
     if preprocessing.crop:
         left, top, right, bottom = head_box(grey)
         grey = grey[top:bottom, left:right]
     if preprocessing.clip > 0:
         grey = stretch(grey, preprocessing.clip)
-    return Prepared(resize_square(grey, preprocessing.size), width, height)
+    return resize_square(grey, preprocessing.size)
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -103,10 +108,11 @@ def head_box(grey: np.ndarray) -> tuple[int, int, int, int]:
             without anything bright, the box is the whole image.
     """
     height, width = grey.shape
-    bright = _percentile_level(_histogram(grey), 99.0)
-    foreground = grey > max(int(bright * _FOREGROUND_LEVEL), 1)
-    rows = np.flatnonzero(foreground.sum(axis=1) > _MIN_FOREGROUND * width)
-    columns = np.flatnonzero(foreground.sum(axis=0) > _MIN_FOREGROUND * height)
+    bright = _percentile_level(histogram(grey), 99.0)
+    foreground = (grey > max(int(bright * _FOREGROUND_LEVEL), 1)).view(np.uint8)
+    in_row, in_column = (cv2.reduce(foreground, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (1, 0))
+    rows = np.flatnonzero(in_row > _MIN_FOREGROUND * width)
+    columns = np.flatnonzero(in_column > _MIN_FOREGROUND * height)
     if len(rows) < 2 or len(columns) < 2:
         return 0, 0, width, height
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
@@ -114,12 +120,12 @@ def head_box(grey: np.ndarray) -> tuple[int, int, int, int]:
 
 def stretch(grey: np.ndarray, clip: float) -> np.ndarray:
     """Stretch (h, w) uint8 so that the `clip` and 100 - `clip` percentiles become 0 and 255."""
-    histogram = _histogram(grey)
-    low, high = _percentile_level(histogram, clip), _percentile_level(histogram, 100 - clip)
+    counts = histogram(grey)
+    low, high = _percentile_level(counts, clip), _percentile_level(counts, 100 - clip)
     if high <= low:
         return grey
     levels = np.clip((np.arange(256) - low) * 255 // (high - low), 0, 255).astype(np.uint8)
-    return levels[grey]
+    return cv2.LUT(grey, levels)
 
 
 def resize_square(grey: np.ndarray, size: int) -> np.ndarray:
@@ -133,11 +139,15 @@ def resize_square(grey: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if edge > size else cv2.INTER_LINEAR)
 
 
-def _histogram(grey: np.ndarray) -> np.ndarray:
-    return np.bincount(grey.ravel(), minlength=256)
+def histogram(grey: np.ndarray) -> np.ndarray:
+    """(256,) int64, how many pixels of (h, w) uint8 have each level."""
+    # OpenCV counts in float32, exact up to 2**24 equal pixels: strips of less, summed in integers.
+    rows = max(1, 2**24 // grey.shape[1])
+    strips = (grey[top : top + rows] for top in range(0, len(grey), rows))
+    return sum(cv2.calcHist([strip], [0], None, [256], [0, 256]).ravel().astype(np.int64) for strip in strips)
 
 
-def _percentile_level(histogram: np.ndarray, percent: float) -> int:
+def _percentile_level(counts: np.ndarray, percent: float) -> int:
     """Lowest grey level at or below which `percent` of the pixels lie."""
-    cumulative = np.cumsum(histogram)
+    cumulative = np.cumsum(counts)
     return int(np.searchsorted(cumulative, cumulative[-1] * percent / 100.0))
