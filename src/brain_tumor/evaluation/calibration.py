@@ -24,7 +24,8 @@ def fit_calibration(probabilities: np.ndarray, labels: np.ndarray) -> tuple[floa
         labels: (n,) int, their classes.
 
     Returns:
-        The scale and the (classes,) float64 biases for `calibrated`.
+        The scale and the (classes,) float64 biases for `calibrated`, to four decimals: further ones differ between
+        processors, whose linear algebra sums in other orders.
     """
     x = _logs(probabilities)
     truth = np.eye(x.shape[1])[labels]
@@ -36,8 +37,8 @@ def fit_calibration(probabilities: np.ndarray, labels: np.ndarray) -> tuple[floa
         slope = np.concatenate([[scale * (excess * x).sum()], excess.sum(axis=0)])
         return -(logs * truth).sum() + values @ values / 2, slope + values
 
-    found = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="BFGS").x
-    return float(np.exp(found[0])), found[1:]
+    found = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="BFGS", options={"gtol": 1e-8}).x
+    return round(float(np.exp(found[0])), 4), found[1:].round(4)
 
 
 def calibrated(probabilities: np.ndarray, scale: float, biases: np.ndarray) -> np.ndarray:
