@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Prediction alone, without TensorFlow and DVC.
+SERVING := .venv-serving
 # The environment's programs first: dvc starts the stages with plain `python`.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .DEFAULT_GOAL := help
@@ -66,6 +68,16 @@ transfer: $(VENV)/.locked git  ## the same on a backbone pre-trained on ImageNet
 sweep: $(VENV)/.locked git  ## search better params on validation folds: sweep.yaml, TRIALS=20, STORAGE=URL
 	@python tools/sweep.py --trials $(or $(TRIALS),20) $(if $(STORAGE),--storage $(STORAGE))
 
+$(SERVING)/.locked: requirements-serving.txt requirements-readers.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(SERVING)
+	$(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-serving.txt -r requirements-readers.txt
+	$(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.PHONY: serve
+serve: $(SERVING)/.locked  ## predictions over HTTP and on a page, http://127.0.0.1:8000: PORT=8000
+	@$(SERVING)/bin/brain-tumor serve --port $(or $(PORT),8000)
+
 .PHONY: compare
 compare: $(VENV)/.locked git  ## params, scores and the paired bootstrap of two commits or experiments: A=main B=sweep-7
 	@python tools/compare.py $(or $(A),HEAD~1) $(or $(B),HEAD)
@@ -75,11 +87,12 @@ accept-data: $(VENV)/.locked  ## take the data set as it comes now and rewrite i
 	@python stages/download.py --accept
 
 .PHONY: lock
-lock: $(VENV)/.locked  ## make the locks anew from requirements.in and requirements-dev.in
-	@for name in requirements requirements-dev; do \
-		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-			--output-file $$name.txt $$name.in || exit; \
-	done
+lock: $(VENV)/.locked  ## make the locks anew from the requirements*.in
+	@compile() { \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --output-file "$$@"; \
+	}; \
+	compile requirements.txt requirements.in requirements-serving.in && \
+	for name in dev serving readers; do compile requirements-$$name.txt -c requirements.txt requirements-$$name.in || exit; done
 
 .PHONY: git
 git:

@@ -18,7 +18,7 @@ from brain_tumor.evaluation.looking import look, look_figures, prepared_box  # n
 from brain_tumor.files import replacing_folder, write_json  # noqa: E402
 from brain_tumor.imaging import Preprocessing, decode  # noqa: E402
 from brain_tumor.model.determinism import make_deterministic  # noqa: E402
-from brain_tumor.model.maps import Explainer, randomised  # noqa: E402
+from brain_tumor.model.maps import explained, outputs, randomised  # noqa: E402
 from brain_tumor.model.saving import load_model  # noqa: E402
 from brain_tumor.tables import read_table  # noqa: E402
 
@@ -48,7 +48,7 @@ def main(params, arguments):
             model, _ = load_model(f"models/fold-{fold}/model.keras")
             table = read_table(f"data/predictions/test/fold-{fold}.csv")
             images = store.images[[place[path] for path in table["path"]]]
-            maps = Explainer(model).maps(images)
+            maps = outputs(explained(model), images, params.predict.batch_size)["maps"]
             np.save(folder / f"fold-{fold}.npy", maps.astype(np.float16))
 
             called = probabilities(table).argmax(axis=1)
@@ -58,9 +58,12 @@ def main(params, arguments):
             nowhere = [np.nan] * 4
             lesions = [boxes.get(path, nowhere) for path in table["path"].where(right)]
             # Another seed than that of training, which began with the weights of its own.
-            anew = Explainer(randomised(model, params.train.seed + 1)).maps(images)
+            anew_model = explained(randomised(model, params.train.seed + 1))
+            anew = outputs(anew_model, images, params.predict.batch_size)["maps"]
             brains = np.stack([brain_region(image) for image in images])
-            looked.append(look(maps[shown], anew[shown], brains, np.array(lesions)))
+            # Every model is shown the published test folder, which counts once.
+            counted = (table["role"] == "test").to_numpy() | (fold == params.train.folds[0])
+            looked.append(look(maps[shown], anew[shown], brains, np.array(lesions))[counted])
             print(f"fold {fold}: {len(table)} images")
     write_json("metrics/maps.json", figures := look_figures(pd.concat(looked)))
     print(", ".join(f"{name} {value:.3g}" for name, value in figures.items()))

@@ -22,7 +22,7 @@ from brain_tumor.evaluation.odd_pictures import DEVELOPMENT, HELD_OUT, odd_pictu
 from brain_tumor.files import replacing_folder, write_json  # noqa: E402
 from brain_tumor.imaging import Preprocessing, decode, prepare  # noqa: E402
 from brain_tumor.model.determinism import make_deterministic  # noqa: E402
-from brain_tumor.model.predicting import pooled_features  # noqa: E402
+from brain_tumor.model.maps import explained, outputs  # noqa: E402
 from brain_tumor.model.saving import load_model  # noqa: E402
 from brain_tumor.progress import bar  # noqa: E402
 from brain_tumor.tables import read_table  # noqa: E402
@@ -46,9 +46,10 @@ def main(params, arguments):
             model, metadata = load_model(f"models/fold-{fold}/model.keras")
             role = roles(table, fold, params.split.strategy, params.split.on_leak)
             role[role == "official_test"] = "test" if params.split.strategy == "official" else "exhibit"
+            seeing = explained(model)
 
-            def features(images, model=model):
-                return pooled_features(model, images, params.predict.batch_size)
+            def features(images, seeing=seeing):
+                return outputs(seeing, images, params.predict.batch_size)["features"]
 
             seen = {name: features(store.images[role == name]) for name in ("train", "validation", "test")}
             novelty = fit_novelty(seen["train"], table["label"][role == "train"].to_numpy(), seen["validation"])

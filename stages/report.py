@@ -10,7 +10,7 @@ from brain_tumor.evaluation.report import write_report
 from brain_tumor.files import replacing_folder
 from brain_tumor.tables import read_table
 
-METRICS = ("audit", "audit_model", "maps", "novelty", "robustness", "test", "validation")
+METRICS = ("audit", "audit_model", "export", "maps", "novelty", "robustness", "test", "validation")
 PICTURES = ("data/audit", "data/audit_model", "data/galleries", "data/novelty", "plots")
 
 

@@ -78,6 +78,18 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium, without a window."""
+    require("chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
 @pytest.fixture
 def small_clone(small_run: Path, tmp_path: Path) -> Path:
     """A copy of `small_run`, cache and results included, to change at will."""

@@ -85,7 +85,17 @@ def test_a_whole_run_on_a_set_without_a_published_test(project, tmp_path):
         run("python", "stages/train.py", "--fold", str(fold), cwd=project)
     for part in ("validation", "test"):
         run("python", "stages/predict.py", "--part", part, cwd=project)
-    for stage in ("external", "validate", "explain", "novelty", "robustness", "evaluate", "audit_model", "report"):
+    for stage in (
+        "external",
+        "validate",
+        "explain",
+        "novelty",
+        "robustness",
+        "evaluate",
+        "audit_model",
+        "export",
+        "report",
+    ):
         run("python", f"stages/{stage}.py", cwd=project)
     figures = metrics(project, "audit_model")
     assert {name: part["test"]["leaking"] for name, part in figures["leakage"].items()} == {"fold_0": 0, "fold_1": 0}

@@ -8,13 +8,17 @@ from brain_tumor.data.phantoms import draw_data_set
 from brain_tumor.evaluation.looking import hits, look, look_figures, map_similarity, peaks, prepared_box
 from brain_tumor.imaging import Preprocessing, decode, head_box, prepare
 from brain_tumor.model import networks
-from brain_tumor.model.maps import Explainer, randomised
+from brain_tumor.model.maps import explained, outputs, randomised
 from brain_tumor.tables import read_table
 
 
 def classifier(hidden: int) -> keras.Model:
     keras.utils.set_random_seed(1)
     return networks.build("compact", 64, 3, width=8, stride=32, hidden=hidden, dropout=0.3)
+
+
+def maps_of(model: keras.Model, images: np.ndarray, batch_size: int = 8) -> np.ndarray:
+    return outputs(explained(model), images, batch_size)["maps"]
 
 
 def logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -28,7 +32,7 @@ def images() -> np.ndarray:
 
 def test_without_a_hidden_layer_the_mean_of_a_map_is_the_logit(images):
     model = classifier(0)
-    maps = Explainer(model).maps(images, batch_size=2)
+    maps = maps_of(model, images, batch_size=2)
     assert maps.shape == (5, 4, 4, 3)
     means, expected = maps.mean(axis=(1, 2)), logits(model, images)
     # Softmax leaves a constant per image open; the bias of an untrained network is 0.
@@ -38,7 +42,7 @@ def test_without_a_hidden_layer_the_mean_of_a_map_is_the_logit(images):
 
 def test_with_a_hidden_layer_a_map_weighs_features_by_the_slope_of_the_logit(images):
     model = classifier(16)
-    maps = Explainer(model).maps(images)
+    maps = maps_of(model, images)
     pooling = model.get_layer("features")
     trunk = keras.Model(model.input, [pooling.input, pooling.output])
     features, pooled = (np.asarray(values, np.float64) for values in trunk.predict_on_batch(images[..., None]))
@@ -54,10 +58,10 @@ def test_with_a_hidden_layer_a_map_weighs_features_by_the_slope_of_the_logit(ima
 
 def test_weights_drawn_anew_give_other_maps_and_leave_the_model_alone(images):
     model = classifier(0)
-    before = Explainer(model).maps(images)
-    anew = Explainer(randomised(model, 2)).maps(images)
+    before = maps_of(model, images)
+    anew = maps_of(randomised(model, 2), images)
     assert np.abs(map_similarity(before[..., 0], anew[..., 0])).mean() < 0.8
-    np.testing.assert_array_equal(Explainer(model).maps(images), before)
+    np.testing.assert_array_equal(maps_of(model, images), before)
 
 
 def test_similarity_is_a_rank_correlation():

@@ -28,11 +28,12 @@ PLUMBING = {
         "data/__init__",
         "model/__init__",
         "evaluation/__init__",
+        "serving/__init__",
     )
 }
 WITHOUT_TENSORFLOW = ("download", "preprocess", "audit", "split", "validate", "evaluate", "audit_model", "report")
 JUDGED = {"predict@validation", "predict@test", "external", "validate", "explain", "novelty", "robustness"}
-JUDGED |= {"evaluate", "audit_model", "report"}
+JUDGED |= {"evaluate", "audit_model", "export", "report"}
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 
 
@@ -42,6 +43,12 @@ def change(project: Path, key: str, value: object) -> None:
     section, name = key.split(".")
     params[section][name] = value
     yaml.dump(params, project / "params.yaml")
+
+
+def names_of(content: dict, above: str = "") -> set[str]:
+    """Names of the figures in a metrics file, as DVC writes them."""
+    inner = (names_of(v, f"{above}{k}.") if isinstance(v, dict) else {above + k} for k, v in content.items())
+    return set().union(*inner)
 
 
 def stages_run(output: str) -> list[str]:
@@ -80,8 +87,8 @@ def test_nothing_tracked_tells_where_or_when_it_was_made(small_run):
     ("key", "value", "expected"),
     [
         ("model.frozen", 0.0, set()),
-        ("predict.flips", False, JUDGED - {"novelty"}),
-        ("evaluate.min_class_images", 2, {"validate", "evaluate", "audit_model", "report"}),
+        ("predict.flips", False, JUDGED - {"novelty", "export"}),
+        ("evaluate.min_class_images", 2, {"validate", "evaluate", "audit_model", "export", "report"}),
         ("evaluate.searched_folds", [1], {"evaluate", "report"}),
         ("train.folds", [0, 1], {"train@1"} | JUDGED),
         ("audit.max_group_share", 0.6, {"audit", "report"}),
@@ -133,6 +140,11 @@ def test_experiments_run_the_code_of_their_own_tree(small_clone):
     assert parameters["params.yaml"]["train.learning_rate"]["new"] == 1e-5
     difference = json.loads(run("dvc", "metrics", "diff", "--json", "HEAD", "slow", cwd=small_clone).stdout)
     assert difference["metrics/test.json"]["patient_test.log_loss"]["diff"] != 0
+    every = json.loads(run("dvc", "metrics", "diff", "--all", "--json", "HEAD", "slow", cwd=small_clone).stdout)
+    files = {f"metrics/{path.name}": json.loads(path.read_text()) for path in (small_clone / "metrics").glob("*.json")}
+    assert {name: names_of(content) for name, content in files.items()} == {
+        name: set(content) for name, content in every.items()
+    }
     for command in (["show"], ["diff", "HEAD", "slow"]):
         plots = json.loads(run("dvc", "plots", *command, "--json", cwd=small_clone).stdout)["data"]
         assert {f"plots/{path.name}" for path in (small_clone / "plots").glob("*.csv")} <= plots.keys()

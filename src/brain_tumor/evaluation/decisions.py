@@ -1,6 +1,7 @@
 """What a fold's validation images decide for its test images: prediction sets, and when not to answer."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,28 @@ from brain_tumor.evaluation.selective import abstention_threshold, risk_coverage
 
 LEVELS = (90, 95)
 """Coverage of the prediction sets, percent."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What validation images decide.
+
+    Attributes:
+        confidence: least probability at which the model answers; infinity: never.
+        sets: level of `LEVELS` -> (classes,) least probability of each class to be in the prediction set.
+    """
+
+    confidence: float
+    sets: dict[int, np.ndarray]
+
+
+def fit_thresholds(probabilities: np.ndarray, actual: np.ndarray, target_error: float) -> Thresholds:
+    """Learn from validation images: (n, classes) probabilities and (n,) int classes; `target_error` as for `decide`."""
+    correct = probabilities.argmax(axis=1) == actual
+    return Thresholds(
+        abstention_threshold(probabilities.max(axis=1), correct, target_error),
+        {level: conformal_thresholds(probabilities, actual, 1 - level / 100) for level in LEVELS},
+    )
 
 
 def decide(frame: pd.DataFrame, validation: pd.DataFrame, target_error: float) -> pd.DataFrame:
@@ -31,15 +54,16 @@ def decide(frame: pd.DataFrame, validation: pd.DataFrame, target_error: float) -
     parts = []
     for fold, rows in frame.groupby("model_fold", sort=False):
         own = validation[validation["model_fold"] == fold]
-        seen_actual, seen_predicted, seen = as_arrays(own["label"], probabilities(own), names)
+        seen_actual, _, seen = as_arrays(own["label"], probabilities(own), names)
         actual, predicted, values = as_arrays(rows["label"], probabilities(rows), names)
-        least = abstention_threshold(seen.max(axis=1), seen_predicted == seen_actual, target_error)
+        thresholds = fit_thresholds(seen, seen_actual, target_error)
         part = rows[rows.columns.intersection(["label", "group"])].assign(
-            confidence=values.max(axis=1), correct=predicted == actual, answered=values.max(axis=1) >= least
+            confidence=values.max(axis=1),
+            correct=predicted == actual,
+            answered=values.max(axis=1) >= thresholds.confidence,
         )
-        for level in LEVELS:
-            sets = prediction_sets(values, conformal_thresholds(seen, seen_actual, 1 - level / 100))
-            part[[f"set_{level}_{name}" for name in names]] = sets
+        for level, least in thresholds.sets.items():
+            part[[f"set_{level}_{name}" for name in names]] = prediction_sets(values, least)
         parts.append(part)
     return pd.concat(parts).loc[frame.index]
 

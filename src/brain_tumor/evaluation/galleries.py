@@ -9,6 +9,7 @@ import pandas as pd
 
 from brain_tumor.evaluation.cohorts import class_names, probabilities
 from brain_tumor.evaluation.figures import figure_file
+from brain_tumor.evaluation.overlay import overlaid
 from brain_tumor.files import replacing_folder
 
 _COLUMNS, _MOST = 4, 24
@@ -67,23 +68,6 @@ def odd_page(path: Path | str, pictures: dict[str, np.ndarray]) -> None:
                 axes.set_axis_off()
             for axes, image in zip(line, images, strict=False):
                 axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-
-
-def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A scan with the positive part of a map over it, in colour.
-
-    Args:
-        pixels: (size, size) uint8.
-        values: (height, width) float; red where it is highest, nothing where it is 0 or less.
-
-    Returns:
-        (size, size, 3) uint8, RGB.
-    """
-    heat = np.maximum(values.astype(np.float32), 0)
-    heat = cv2.resize(heat / max(float(heat.max()), 1e-6), pixels.shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    colors = cv2.cvtColor(cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    share = 0.65 * heat[..., None]
-    return (pixels[..., None] * (1 - share) + colors * share).round().astype(np.uint8)
 
 
 def _evenly(rows: pd.DataFrame, most: int) -> pd.DataFrame:

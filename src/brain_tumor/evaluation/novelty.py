@@ -6,7 +6,7 @@ distances to nearest neighbours (Sun et al., ICML 2022) on the kinds of pictures
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,31 +14,10 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
 from brain_tumor.evaluation.inputs import rounded
+from brain_tumor.evaluation.mahalanobis import Novelty
 
 _ACCEPTED = 0.99  # share of the validation scans that the threshold lets pass
 _DETECTED = 0.95
-
-
-@dataclass(frozen=True)
-class Novelty:
-    """What a score needs; all float64.
-
-    Attributes:
-        mean, scale: (features,), of the training images.
-        class_means: (classes, features), of the standardised features.
-        precision: (features, features), inverse covariance within the classes.
-        threshold: distance that 99 % of the validation scans stay within.
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
-    class_means: np.ndarray
-    precision: np.ndarray
-    threshold: float
-
-    def score(self, features: np.ndarray) -> np.ndarray:
-        """(n,) float64: distance of (n, features) to the nearest class, relative to the threshold; above 1: no scan."""
-        return _distances(features, self.mean, self.scale, self.class_means, self.precision) / self.threshold
 
 
 def fit_novelty(features: np.ndarray, labels: np.ndarray, validation: np.ndarray) -> Novelty:
@@ -55,8 +34,8 @@ def fit_novelty(features: np.ndarray, labels: np.ndarray, validation: np.ndarray
     _, codes = np.unique(labels, return_inverse=True)
     class_means = np.stack([standard[codes == i].mean(axis=0) for i in range(codes.max() + 1)])
     precision = np.linalg.inv(LedoitWolf(assume_centered=True).fit(standard - class_means[codes]).covariance_)
-    distances = _distances(validation, mean, scale, class_means, precision)
-    return Novelty(mean, scale, class_means, precision, float(np.quantile(distances, _ACCEPTED)))
+    unscaled = Novelty(mean, scale, class_means, precision, 1.0)
+    return replace(unscaled, threshold=float(np.quantile(unscaled.score(validation), _ACCEPTED)))
 
 
 def novelty_figures(scans: np.ndarray, odd: pd.DataFrame) -> dict:
@@ -86,9 +65,3 @@ def novelty_figures(scans: np.ndarray, odd: pd.DataFrame) -> dict:
     per_kind = {kind: figures(scores.to_numpy()) for kind, scores in kinds}
     refused = {"scans": len(scans), "scans_refused": rounded(np.mean(scans > 1))}
     return figures(odd["score"].to_numpy()) | refused | {"per_kind": per_kind}
-
-
-def _distances(features, mean, scale, class_means, precision) -> np.ndarray:
-    standard = (features.astype(np.float64) - mean) / scale
-    offsets = standard[:, None] - class_means
-    return np.sqrt(np.einsum("ncd,de,nce->nc", offsets, precision, offsets, optimize=True).min(axis=1))

@@ -3,57 +3,57 @@
 Grad-CAM (Selvaraju et al., ICCV 2017) at the last convolution. As every network here ends with a global average,
 its weights are the slopes of a class's logit by the averaged features, the same for all places; without a hidden
 layer these are the weights of the last layer, and the map is the class activation map of Zhou et al. (CVPR 2016).
-The trunk runs once for all classes. Negative values are kept: they speak against the class.
+The slopes are written out instead of differentiated, so that one forward pass gives everything and can be exported.
+Negative values are kept: they speak against the class.
 """
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from brain_tumor.progress import bar
 
 
-class Explainer:
-    """Class activation maps of one classifier.
+def explained(model: keras.Model) -> keras.Model:
+    """A classifier that also tells where it looks and what its head saw.
 
     Args:
         model: what `networks.build` returns, trained.
+
+    Returns:
+        A model from the same pixels to float32 arrays: probabilities (n, classes); maps (n, height, width, classes),
+        in logits: their mean over the places is the class's logit, but for what does not depend on the image (where
+        there is a hidden layer, to first order); features (n, channels), the averaged ones.
     """
+    pooling, last = model.get_layer("features"), model.get_layer("probabilities")
+    trunk_map = ops.cast(pooling.input, "float32")
+    height, width, channels = trunk_map.shape[1:]
+    kernel = last.get_weights()[0]
+    places = ops.reshape(trunk_map, (-1, height * width, channels))
+    maps = ops.reshape(ops.matmul(places, _slopes(model, kernel)), (-1, height, width, kernel.shape[1]))
+    features = ops.cast(pooling.output, "float32")
+    return keras.Model(model.inputs[0], {"probabilities": model.outputs[0], "maps": maps, "features": features})
 
-    def __init__(self, model: keras.Model) -> None:
-        pooling = model.get_layer("features")
-        self._trunk = keras.Model(model.input, [pooling.input, pooling.output])
-        *self._between, last = model.layers[model.layers.index(pooling) + 1 :]
-        self._kernel = tf.cast(last.kernel, tf.float32)
 
-    def maps(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
-        """The map of every class.
-
-        Args:
-            images: (n, size, size) uint8.
-            batch_size: images computed at once.
-
-        Returns:
-            (n, height, width, classes) float32, in logits: their mean over the places is the class's logit, but for
-            what does not depend on the image (where there is a hidden layer, to first order).
-        """
-        starts = bar(range(0, len(images), batch_size), desc="maps", unit="batch")
-        return np.concatenate([self._batch(images[start : start + batch_size]) for start in starts])
-
-    def _batch(self, images: np.ndarray) -> np.ndarray:
-        features, pooled = self._trunk(images[..., None], training=False)
-        features, pooled = tf.cast(features, tf.float32), tf.convert_to_tensor(tf.cast(pooled, tf.float32))
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(pooled)
-            hidden = pooled
-            for layer in self._between:
-                hidden = layer(hidden)
-            logits = tf.unstack(tf.cast(hidden, tf.float32) @ self._kernel, axis=1)
-        slopes = tf.stack([tape.gradient(logit, pooled) for logit in logits], axis=-1)
-        return tf.einsum("nhwd,ndc->nhwc", features, slopes).numpy()
+def outputs(model: keras.Model, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
+    """What an `explained` model says of (n, size, size) uint8 images, by name."""
+    starts = bar(range(0, len(images), batch_size), desc="images", unit="batch", leave=False)
+    parts = [model.predict_on_batch(images[start : start + batch_size][..., None]) for start in starts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def randomised(model: keras.Model, seed: int) -> keras.Model:
     """The same network with weights drawn anew: what a map must not survive (Adebayo et al., NeurIPS 2018)."""
     keras.utils.set_random_seed(seed)
     return keras.models.clone_model(model)
+
+
+def _slopes(model: keras.Model, kernel: np.ndarray):
+    """Change of each class's logit by each averaged feature: (channels, classes), or (n, channels, classes)."""
+    if "hidden" not in {layer.name for layer in model.layers}:
+        return kernel
+    norm, hidden = model.get_layer("features_norm"), model.get_layer("hidden")
+    gamma, _, _, variance = norm.get_weights()
+    weights = (gamma / np.sqrt(variance + norm.epsilon))[:, None] * hidden.get_weights()[0]
+    active = ops.cast(hidden.output > 0, "float32")
+    return ops.matmul(weights, active[:, :, None] * kernel)

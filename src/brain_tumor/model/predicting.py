@@ -55,10 +55,3 @@ def prediction_table(
     for prefix, values in zip((PROBABILITY, UNCALIBRATED), results, strict=True):
         about = about.assign(**{prefix + name: values[:, k] for k, name in enumerate(metadata["classes"])})
     return about
-
-
-def pooled_features(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """What the head of a classifier sees of (n, size, size) uint8 images: (n, features) float32."""
-    trunk = keras.Model(model.input, model.get_layer("features").output)
-    starts = range(0, len(images), batch_size)
-    return np.concatenate([trunk.predict_on_batch(images[i : i + batch_size][..., None]) for i in starts])

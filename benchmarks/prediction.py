@@ -1,0 +1,161 @@
+"""How quick is prediction, and is it that of training? On the real scans and the committed classifier.
+
+    python benchmarks/prediction.py cold|throughput|memory|parity [--scans data/raw] [--keras models/fold-0/model.keras]
+
+cold: a new process from its start to the printed answer, beside one that loads the Keras model with TensorFlow.
+throughput: files a second, decoding included, beside LiteRT and Keras on arrays that are ready in memory.
+memory: largest resident set over 100 and over 10,000 files.
+parity: every scan prepared for prediction, and its probabilities, beside the arrays and the answers of the pipeline.
+"""
+
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the command sets it, before NumPy is imported
+
+import argparse
+import itertools
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import numpy as np
+
+from brain_tumor.data.store import Store
+from brain_tumor.serving.answers import File, cores, stream
+from brain_tumor.serving.classifier import Classifier
+from brain_tumor.serving.exported import DEFAULT, read_exported
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+COMMAND = [sys.executable, "-m", "brain_tumor", "predict"]
+WITH_KERAS = """
+import sys, keras, numpy as np
+from brain_tumor.imaging import Preprocessing, prepare
+model = keras.saving.load_model(sys.argv[1], compile=False)
+pixels = prepare(open(sys.argv[2], "rb").read(), Preprocessing()).pixels
+print(model.predict(pixels[None, ..., None], verbose=0))
+"""
+BATCH = 32
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(SOURCE), "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def seconds(*command: object) -> float:
+    """Time from start to end of a process that must succeed."""
+    start = time.perf_counter()
+    subprocess.run(list(map(str, command)), env=environment(), check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def cold(scans: list[Path], keras_file: Path) -> bool:
+    ours, theirs = [], []
+    for scan in scans[:: len(scans) // 15][:15]:
+        ours.append(seconds(*COMMAND, scan))
+        theirs.append(seconds(sys.executable, "-c", WITH_KERAS, keras_file, scan))
+    ratio = statistics.median(theirs) / statistics.median(ours)
+    for name, times in (("brain-tumor predict", ours), ("Keras", theirs)):
+        print(f"{name:<20} median {statistics.median(times):.3f} s, {min(times):.3f} to {max(times):.3f}")
+    print(f"{ratio:.1f} times as fast")
+    return statistics.median(ours) <= 0.5 and ratio >= 8
+
+
+def rate(work, images: int) -> float:
+    start = time.perf_counter()
+    work()
+    return images / (time.perf_counter() - start)
+
+
+def throughput(scans: list[Path], keras_file: Path) -> bool:
+    import keras
+    from ai_edge_litert.interpreter import Interpreter
+
+    images = Store("data/prepared").images[: len(scans)][..., None]
+    model = keras.saving.load_model(keras_file, compile=False)
+    classifier, network = Classifier.load(), read_exported(DEFAULT).network
+    batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
+
+    def intra() -> None:
+        runner = Interpreter(model_content=network, num_threads=cores()).get_signature_runner()
+        for batch in batches:
+            runner(pixels=batch)
+
+    def parallel() -> None:
+        def part(own: list[np.ndarray]) -> None:
+            runner = Interpreter(model_content=network, num_threads=1).get_signature_runner()
+            for batch in own:
+                runner(pixels=batch)
+
+        with ThreadPoolExecutor(cores()) as pool:
+            list(pool.map(part, [batches[i :: cores()] for i in range(cores())]))
+
+    def folder() -> None:
+        for _ in stream(classifier, (File(str(path), path.read_bytes) for path in scans)):
+            pass
+
+    work = {
+        "LiteRT, one interpreter on all cores": intra,
+        "LiteRT, one interpreter a core": parallel,
+        f"Keras predict(batch_size={BATCH})": lambda: model.predict(images, batch_size=BATCH, verbose=0),
+        "files, decoding included": folder,
+    }
+    rates: dict[str, list[float]] = {name: [] for name in work}
+    for name in itertools.chain.from_iterable([work] * 5):
+        rates[name].append(rate(work[name], len(scans)))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    for name, values in rates.items():
+        print(f"{name:<38} {medians[name]:6.1f} images/s, {min(values):.1f} to {max(values):.1f}")
+    one, several, keras_rate, files = medians.values()
+    print(f"files: {files / max(one, several):.2f} of LiteRT's own rate, {files / keras_rate:.2f} of Keras'")
+    return files >= 0.85 * max(one, several) and files >= keras_rate
+
+
+def memory(scans: list[Path], _: Path) -> bool:
+    measure = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)"
+    measure += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+    peaks = []
+    for count in (100, 10_000):
+        with tempfile.TemporaryDirectory() as folder:
+            for i, scan in zip(range(count), itertools.cycle(scans[:100]), strict=False):
+                (Path(folder) / f"{i:05}.jpg").symlink_to(scan.resolve())
+            command = [sys.executable, "-c", measure, *COMMAND, folder, "--json"]
+            done = subprocess.run(command, env=environment(), check=True, capture_output=True, text=True)
+        peaks.append(float(done.stdout))
+        print(f"{count:>6} files: {peaks[-1]:.0f} MiB")
+    return peaks[1] < 1.1 * peaks[0]
+
+
+def parity(scans: list[Path], keras_file: Path) -> bool:
+    import keras
+
+    store, classifier = Store("data/prepared"), Classifier.load()
+    files = (File(path, (Path("data/raw") / path).read_bytes) for path in store.index["path"])
+    same, ours = 0, []
+    for pixels, answer in zip(store.images, stream(classifier, files), strict=True):
+        same += np.array_equal(pixels, answer.prediction.pixels)
+        ours.append(list(answer.prediction.probabilities.values()))
+    model = keras.saving.load_model(keras_file, compile=False)
+    theirs = model.predict(store.images[..., None], batch_size=BATCH, verbose=0)
+    largest = np.abs(np.array(ours) - theirs).max()
+    print(f"{same} of {len(ours)} scans prepared to the same bytes; probabilities differ by {largest:.1e} at most")
+    return same == len(ours) and largest <= 1e-4
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["cold", "throughput", "memory", "parity"])
+    parser.add_argument("--scans", type=Path, default=Path("data/raw"))
+    parser.add_argument("--keras", type=Path, default=Path("models/fold-0/model.keras"))
+    options = parser.parse_args()
+    scans = sorted(options.scans.rglob("*.jpg"))[:1024]
+    return 0 if globals()[options.what](scans, options.keras) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

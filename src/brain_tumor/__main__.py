@@ -1,0 +1,7 @@
+"""`python -m brain_tumor`: the command line where the package is not installed."""
+
+import sys
+
+from brain_tumor.serving.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Prediction without TensorFlow: the exported classifier, the command line, the server."""

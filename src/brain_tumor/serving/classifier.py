@@ -1,0 +1,142 @@
+"""From scans to answers with the exported classifier.
+
+from brain_tumor import Classifier
+Classifier.load().predict("scan.jpg").label
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from brain_tumor.evaluation.conformal import prediction_sets
+from brain_tumor.imaging import UnreadableImage, prepare_grey
+from brain_tumor.serving.exported import DEFAULT, Exported, read_exported
+from brain_tumor.serving.network import Network
+from brain_tumor.serving.scans import read_scans
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one picture.
+
+    Attributes:
+        label: the most probable class, also where it abstains.
+        probabilities: class -> calibrated probability.
+        sets: promised coverage in percent -> classes; the true one is among them that often. May be empty.
+        abstained: whether the label should not be relied on.
+        reasons: why it abstains, in words; empty where it does not.
+        novelty: distance from the scans it has learned from; above 1 the picture is likely no such scan.
+        maps: class -> (height, width) float32, what each place of the prepared picture adds to the class's logit.
+        pixels: (size, size) uint8, the picture as the network saw it.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+    sets: dict[int, list[str]]
+    abstained: bool
+    reasons: list[str]
+    novelty: float
+    maps: dict[str, np.ndarray]
+    pixels: np.ndarray
+
+    @property
+    def map(self) -> np.ndarray:
+        """The map of the label."""
+        return self.maps[self.label]
+
+
+class Classifier:
+    """An exported classifier, ready to predict. May be used by several threads at once.
+
+    Args:
+        exported: what `read_exported` returns.
+    """
+
+    def __init__(self, exported: Exported) -> None:
+        self._network = Network(exported.network)
+        self._novelty = exported.novelty
+        self.metadata = exported.metadata
+        self.preprocessing = exported.preprocessing
+
+    @classmethod
+    def load(cls, path: Path | str = DEFAULT) -> "Classifier":
+        """Load a classifier from the file that the stage `export` writes.
+
+        Raises:
+            PipelineError: no such file, none of ours, of another format version, or damaged.
+        """
+        return cls(read_exported(path))
+
+    def predict(self, scan: Path | str | bytes | np.ndarray) -> Prediction:
+        """Say what a scan shows.
+
+        Args:
+            scan: path or content of an image, DICOM or NIfTI file (of many slices the middle one), or (height, width)
+                uint8 grey.
+
+        Raises:
+            UnreadableImage: it is no image, truncated, or of a senseless size.
+            OSError: the file cannot be read.
+        """
+        if isinstance(scan, np.ndarray):
+            if scan.ndim != 2 or scan.dtype != np.uint8 or min(scan.shape) < 2:
+                raise UnreadableImage(
+                    f"expected (height, width) uint8 of 2 or more a side, got {scan.shape} {scan.dtype}"
+                )
+            return self.predict_many([scan])[0]
+        name, content = ("scan", scan) if isinstance(scan, bytes) else (str(scan), Path(scan).read_bytes())
+        slices = read_scans(name, content)
+        return self.predict_many([slices[len(slices) // 2].pixels])[0]
+
+    def predict_many(self, scans: Sequence[np.ndarray]) -> list[Prediction]:
+        """Say what some scans show, computed at once: each (height, width) uint8 grey."""
+        return self.predict_prepared(np.stack([prepare_grey(grey, self.preprocessing) for grey in scans]))
+
+    def predict_prepared(self, images: np.ndarray) -> list[Prediction]:
+        """Say what (n, size, size) uint8 prepared images show."""
+        found = self._network(images)
+        novelties = self._novelty.score(found["features"])
+        levels = {int(level): np.array(least) for level, least in self.metadata.sets.items()}
+        members = {level: prediction_sets(found["probabilities"], least) for level, least in levels.items()}
+        return [
+            self._prediction(
+                image,
+                found["probabilities"][i],
+                float(novelties[i]),
+                found["maps"][i],
+                {level: member[i] for level, member in members.items()},
+            )
+            for i, image in enumerate(images)
+        ]
+
+    def _prediction(self, pixels, probabilities, novelty, maps, members) -> Prediction:
+        classes = self.metadata.classes
+        called = int(probabilities.argmax())
+        reasons = self._reasons(float(probabilities[called]), novelty)
+        return Prediction(
+            label=classes[called],
+            probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
+            sets={
+                level: [name for name, inside in zip(classes, member, strict=True) if inside]
+                for level, member in members.items()
+            },
+            abstained=bool(reasons),
+            reasons=reasons,
+            novelty=novelty,
+            maps={name: maps[:, :, i] for i, name in enumerate(classes)},
+            pixels=pixels,
+        )
+
+    def _reasons(self, confidence: float, novelty: float) -> list[str]:
+        reasons, least = [], self.metadata.confidence
+        if novelty > 1:
+            reasons.append(
+                f"it looks like no scan the network has learned from (novelty {novelty:.2f}, at most 1 is usual)"
+            )
+        if least is None:
+            reasons.append("no confidence kept the errors on validation images within the target")
+        elif confidence < least:
+            reasons.append(f"the network is not sure enough (probability {confidence:.3f}, {least:.3f} is needed)")
+        return reasons

@@ -1,0 +1,285 @@
+"""Predictions over HTTP: `POST /v1/predict`, a web page at `/`, and what operators ask for.
+
+Uploads stay in memory. What is refused is told as problem details (RFC 9457), never with a traceback.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import uvicorn
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi_swagger import patch_fastapi
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from brain_tumor.serving.answers import File, answer, cores
+from brain_tumor.serving.classifier import Classifier
+from brain_tumor.serving.exported import FORMAT_VERSION
+from brain_tumor.serving.formats import as_json
+from brain_tumor.serving.schema import UPLOAD, Health, Model, Predictions, Problem
+
+_WEB = Path(__file__).with_name("web")
+_OWN_ONLY = (
+    "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+_PROBLEMS = {
+    400: "no usable form",
+    408: "the upload took too long",
+    413: "over a limit",
+    415: "no form with files",
+    422: "no file is a readable scan",
+    503: "busy: try again later",
+    504: "the answer took too long",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one request, but for `requests`.
+
+    Attributes:
+        bytes: of its body.
+        files: in it.
+        pixels: of one file, all slices together.
+        seconds: from its arrival to its answer.
+        requests: received or answered at a time; a further one is answered 503.
+    """
+
+    bytes: int = 32_000_000
+    files: int = 16
+    pixels: int = 25_000_000
+    seconds: float = 10.0
+    requests: int = 16
+
+
+class Refused(Exception):
+    """A request that is answered with problem details.
+
+    Args:
+        status: of HTTP.
+        detail: what was expected, what came and what to do.
+        more: further members of the problem.
+    """
+
+    def __init__(self, status: int, detail: str, **more: object) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.more = status, detail, more
+
+
+def serve(classifier: Classifier, limits: Limits, *, host: str, port: int) -> None:
+    """Serve until interrupted."""
+    uvicorn.run(make_app(classifier, limits), host=host, port=port, server_header=False, timeout_graceful_shutdown=10)
+
+
+def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
+    """The application, for any ASGI server."""
+    pool, ready, busy = ThreadPoolExecutor(cores()), asyncio.Event(), _Slots(limits.requests)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        blank = np.zeros((64, 64), np.uint8)
+        loop = asyncio.get_running_loop()
+        warm = [loop.run_in_executor(pool, classifier.predict, blank) for _ in range(cores())]
+        await asyncio.gather(*warm)
+        ready.set()
+        yield
+        ready.clear()
+        pool.shutdown(cancel_futures=True)
+
+    app = FastAPI(
+        title="brain-tumor",
+        description="Classifies brain-tumour MRI. Research use only: no medical device, no diagnosis may rest on it.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    _tell_problems(app)
+    patch_fastapi(app, redirect_from_root_to_docs=False)
+    app.mount("/web", StaticFiles(directory=_WEB))
+
+    @app.post(
+        "/v1/predict",
+        summary="Say what scans show",
+        response_model=Predictions,
+        responses={status: {"model": Problem, "description": text} for status, text in _PROBLEMS.items()},
+        openapi_extra=UPLOAD,
+    )
+    async def predict(
+        request: Request,
+        explain: Annotated[bool, Query(description="add maps of where the network looked, and pictures")] = False,
+        slice: Annotated[
+            str,
+            Query(pattern="^(middle|all|[0-9]{1,6})$", description="of volumes and series: middle, all or a number"),
+        ] = "middle",
+    ) -> Response:
+        with busy.slot() as slot:
+            try:
+                async with asyncio.timeout(limits.seconds):
+                    files = await _receive(request, limits)
+            except TimeoutError:
+                raise Refused(408, f"expected the whole upload within {limits.seconds:g} seconds: send less") from None
+
+            def work() -> list[dict]:
+                wanted = int(slice) if slice.isdecimal() else slice
+                told = answer(classifier, files, wanted=wanted, max_pixels=limits.pixels)
+                return [as_json(each, classifier.preprocessing, explain) for each in told]
+
+            job = slot.until_done(asyncio.get_running_loop().run_in_executor(pool, work))
+            try:
+                results = await asyncio.wait_for(asyncio.shield(job), limits.seconds)
+            except TimeoutError:
+                raise Refused(504, f"not done within {limits.seconds:g} seconds: send fewer or smaller files") from None
+        if all("error" in result for result in results):
+            what = results[0]["error"] if len(results) == 1 else f"none of the {len(results)} files is a readable scan"
+            raise Refused(422, what, errors=results)
+        return JSONResponse({"results": results})
+
+    @app.get("/v1/model", summary="What the classifier is", response_model=Model)
+    async def model() -> Response:
+        return JSONResponse({"format_version": FORMAT_VERSION} | asdict(classifier.metadata))
+
+    @app.get("/healthz", summary="Is the process alive?", response_model=Health)
+    async def health() -> Response:
+        return JSONResponse({"status": "alive"})
+
+    @app.get("/readyz", summary="Does it answer?", response_model=Health, responses={503: {"model": Problem}})
+    async def readiness() -> Response:
+        if not ready.is_set():
+            raise Refused(503, "starting or stopping: try again later")
+        return JSONResponse({"status": "ready"})
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(_WEB / "index.html")
+
+    @app.middleware("http")
+    async def careful(request: Request, proceed) -> Response:
+        response = await proceed(request)
+        # The documentation page starts with a script in its text.
+        policy = _OWN_ONLY if request.url.path != "/docs" else f"{_OWN_ONLY}; script-src 'self' 'unsafe-inline'"
+        response.headers.update(_HEADERS | {"Content-Security-Policy": policy})
+        return response
+
+    return app
+
+
+class _Slots:
+    """So many requests at a time; the event loop is the only thread that counts."""
+
+    def __init__(self, most: int) -> None:
+        self._free, self._most = most, most
+
+    def slot(self) -> "_Slot":
+        if self._free == 0:
+            raise Refused(503, f"{self._most} requests are being answered, no more are taken: try again later")
+        self._free -= 1
+        return _Slot(self)
+
+    def give_back(self, _: object = None) -> None:
+        self._free += 1
+
+
+class _Slot:
+    """Held until the block ends, and until the work that was started in it, which cannot be stopped, is done."""
+
+    def __init__(self, slots: _Slots) -> None:
+        self._slots, self._job = slots, None
+
+    def until_done(self, job: asyncio.Future) -> asyncio.Future:
+        self._job = job
+        return job
+
+    def __enter__(self) -> "_Slot":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._job is None or self._job.done():
+            self._slots.give_back()
+        else:
+            self._job.add_done_callback(self._slots.give_back)
+
+
+async def _receive(request: Request, limits: Limits) -> list[File]:
+    """The files of a form, in memory."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise Refused(415, "expected multipart/form-data with files: curl -F files=@scan.jpg URL")
+    size = request.headers.get("content-length", "0")
+    if size.isdecimal() and int(size) > limits.bytes:
+        raise _too_large(limits)
+
+    async def body() -> AsyncIterator[bytes]:
+        received = 0
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > limits.bytes:
+                raise _too_large(limits)
+            yield chunk
+
+    parser = MultiPartParser(request.headers, body(), max_files=limits.files, max_fields=0)
+    parser.spool_max_size = limits.bytes + 1  # never to disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if "Too many files" in error.message:
+            raise Refused(413, f"expected at most {limits.files} files in a request: send several requests") from None
+        raise Refused(400, f"expected a form of files only ({error.message}): curl -F files=@scan.jpg URL") from None
+    uploads = [upload for _, upload in form.multi_items()]
+    if not uploads:
+        raise Refused(400, "expected one file or more, got a form without any: curl -F files=@scan.jpg URL")
+    return [File(upload.filename or f"file {i}", upload.file.read) for i, upload in enumerate(uploads, start=1)]
+
+
+def _too_large(limits: Limits) -> Refused:
+    return Refused(
+        413, f"expected at most {limits.bytes / 1e6:g} MB in a request, got more: send fewer or smaller files"
+    )
+
+
+def _tell_problems(app: FastAPI) -> None:
+    """Every refusal and failure as problem details."""
+
+    def problem(status: int, detail: str, **more: object) -> JSONResponse:
+        content = {
+            "type": "about:blank",
+            "title": _PROBLEMS.get(status) or HTTPStatus(status).phrase,
+            "status": status,
+            "detail": detail,
+        }
+        headers = {"Retry-After": "1"} if status == 503 else {}
+        return JSONResponse(content | more, status, headers, media_type="application/problem+json")
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> Response:
+        return problem(error.status, error.detail, **error.more)
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> Response:
+        response = problem(error.status_code, error.detail)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return problem(400, f"{first['loc'][-1]}: {first['msg']}")
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        return problem(400, "the upload ended early")
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> Response:
+        return problem(500, "an error of the server, which its log tells")

@@ -1,0 +1,68 @@
+"""The package as `pip install .` brings it: small, whole, and without anything of the pipeline."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+LIMIT = 360_000_000
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """An environment with the serving lock and the package, nothing else."""
+    folder = tmp_path_factory.mktemp("installed")
+    source = folder / "source"
+    tracked = ("pyproject.toml", "README.md", "LICENSE", *(path.name for path in ROOT.glob("requirements*.in")))
+    source.mkdir()
+    for name in tracked:
+        shutil.copy(ROOT / name, source / name)
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    uv = Path(sys.executable).with_name("uv")
+    python = folder / "environment/bin/python"
+    subprocess.run([uv, "venv", "-q", "--python", sys.executable, folder / "environment"], check=True)
+    lock = ["--require-hashes", "-r", ROOT / "requirements-serving.txt"]
+    done = subprocess.run([uv, "pip", "install", "-q", "--python", python, *lock], capture_output=True, text=True)
+    if done.returncode and os.environ.get("REQUIRE_ALL") != "1":
+        pytest.skip(f"the package index cannot be reached: {done.stderr[-200:]}")
+    assert done.returncode == 0, done.stderr
+    subprocess.run([uv, "pip", "install", "-q", "--python", python, "--no-deps", source], check=True)
+    shutil.rmtree(source)
+    return folder / "environment"
+
+
+def test_it_is_small_and_brings_no_pipeline(installed):
+    packages = next((installed / "lib").glob("python*/site-packages"))
+    size = sum(path.lstat().st_size for path in packages.rglob("*") if path.is_file())
+    assert size <= LIMIT, f"{size / 1e6:.0f} MB"
+    names = {path.name for path in packages.iterdir()}
+    assert not names & {"tensorflow", "keras", "dvc", "pandas", "sklearn", "matplotlib", "scipy", "pydicom", "nibabel"}
+
+
+def test_it_predicts_at_once_and_says_how_to_read_more(installed, tmp_path):
+    command = [installed / "bin/brain-tumor", "predict", "--json", GOLDEN / "scan.png"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert sum(json.loads(done.stdout)["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    (tmp_path / "series.dcm").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    command = [installed / "bin/brain-tumor", "predict", "series.dcm"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 1 and "pip install 'brain-tumor[readers]'" in done.stdout
+
+
+def test_its_page_is_there(installed, tmp_path):
+    code = (
+        "from brain_tumor import Classifier\n"
+        "from brain_tumor.serving.server import Limits, make_app\n"
+        "from brain_tumor.serving import server\n"
+        "make_app(Classifier.load(), Limits())\n"
+        "print(*sorted(path.name for path in server._WEB.iterdir()))"
+    )
+    done = subprocess.run([installed / "bin/python", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() == ["index.html", "page.css", "page.js"], done.stderr
