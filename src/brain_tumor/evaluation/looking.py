@@ -5,7 +5,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from brain_tumor.evaluation.inputs import rounded
-from brain_tumor.imaging import Preprocessing, head_box
+from brain_tumor.evaluation.placement import seen_square
+from brain_tumor.imaging import Preprocessing
 
 
 def look(maps: np.ndarray, anew: np.ndarray, brains: np.ndarray, lesions: np.ndarray) -> pd.DataFrame:
@@ -84,10 +85,8 @@ def prepared_box(grey: np.ndarray, box: tuple[int, int, int, int], preprocessing
     Returns:
         (4,) float64: left, top, right, bottom.
     """
-    left, top, right, bottom = head_box(grey) if preprocessing.crop else (0, 0, *grey.shape[::-1])
-    width, height = right - left, bottom - top
-    edge = max(width, height)
-    x, y = box[0] - left + (edge - width) // 2, box[1] - top + (edge - height) // 2
+    left, top, edge = seen_square(grey, preprocessing)
+    x, y = box[0] - left, box[1] - top
     return np.array([x, y, x + box[2], y + box[3]]) * preprocessing.size / edge
 
 

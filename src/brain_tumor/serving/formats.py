@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from brain_tumor.evaluation.overlay import laid_over, map_layer
-from brain_tumor.imaging import Preprocessing, head_box
+from brain_tumor.evaluation.placement import seen_square
+from brain_tumor.imaging import Preprocessing
 from brain_tumor.serving.answers import Answer
 
 _EDGE = 512  # pixels, longer edge of a picture that is shown
@@ -81,14 +82,11 @@ def explained_picture(answer: Answer, preprocessing: Preprocessing) -> bytes:
 def picture_and_layer(answer: Answer, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
     """The whole slice, shrunk to what a screen shows: (h, w) uint8 grey, and (h, w, 4) uint8 RGBA of its map."""
     grey = answer.scan.pixels
-    left, top, right, bottom = head_box(grey) if preprocessing.crop else (0, 0, *grey.shape[::-1])
     scale = min(1.0, _EDGE / max(grey.shape))
     shown = [max(1, round(edge * scale)) for edge in grey.shape]
     picture = cv2.resize(grey, shown[::-1], interpolation=cv2.INTER_AREA) if scale < 1 else grey
-    # The map covers the square around the head that the network saw, which may reach beyond the picture.
-    edge = max(right - left, bottom - top)
-    x, y = left - (edge - right + left) // 2, top - (edge - bottom + top) // 2
-    x, y, edge = round(x * scale), round(y * scale), max(1, round(edge * scale))
+    left, top, edge = seen_square(grey, preprocessing)
+    x, y, edge = round(left * scale), round(top * scale), max(1, round(edge * scale))
     square = map_layer(answer.prediction.map, (edge, edge))
     layer = np.zeros((*shown, 4), np.uint8)
     height, width = min(shown[0], y + edge) - max(y, 0), min(shown[1], x + edge) - max(x, 0)
