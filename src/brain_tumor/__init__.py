@@ -1,7 +1,8 @@
 """Brain-tumour classification on MRI whose score can be believed.
 
-from brain_tumor import Classifier
-Classifier.load().predict("scan.jpg")
+Example:
+    from brain_tumor import Classifier
+    Classifier.load().predict("scan.jpg")
 """
 
 __all__ = ["Classifier"]

@@ -1,7 +1,8 @@
 """From scans to answers with the exported classifier.
 
-from brain_tumor import Classifier
-Classifier.load().predict("scan.jpg").label
+Example:
+    from brain_tumor import Classifier
+    Classifier.load().predict("scan.jpg").label
 """
 
 from collections.abc import Sequence
