@@ -42,17 +42,17 @@ repro: $(VENV)/.locked  ## run what changed, on the data set that params.yaml na
 
 .PHONY: quick
 quick: $(VENV)/.locked git  ## the same for fold 0 alone, as a DVC experiment
-	@dvc exp run --set-param 'train.folds=[0]'
+	@dvc exp run --set-param 'run.folds=[0]'
 
 .PHONY: effect
 effect: $(VENV)/.locked git  ## what leakage does to the score: fold 0 under three ways to split, as experiments
-	@dvc exp run --name split-patient --set-param 'train.folds=[0]'
-	@dvc exp run --name split-random --set-param 'train.folds=[0]' -S split.strategy=random -S split.on_leak=report
-	@dvc exp run --name split-official --set-param 'train.folds=[0]' -S split.strategy=official -S split.on_leak=report
+	@dvc exp run --name split-patient --set-param 'run.folds=[0]'
+	@dvc exp run --name split-random --set-param 'run.folds=[0]' -S split.strategy=random -S split.on_leak=report
+	@dvc exp run --name split-official --set-param 'run.folds=[0]' -S split.strategy=official -S split.on_leak=report
 	@dvc exp show --drop '.*' --keep 'Experiment|split.strategy|.*_test.macro_f1|.*official_(leaked|clean).accuracy$$'
 
 # Fine-tuning of what model.backbone names; docs/recipe.md says how these were found.
-TRANSFER := -S preprocess.size=192 -S model.backbone=mobilenet_v2 -S model.weights=imagenet -S train.learning_rate=0.001 \
+TRANSFER := -S preprocess.image_size=192 -S model.backbone=mobilenet_v2 -S model.weights=imagenet -S train.learning_rate=0.001 \
 	-S train.warmup_epochs=1 -S train.augment.bias=0.0 -S train.augment.blur=0.0 -S train.augment.noise=0.03 \
 	-S train.augment.erase=0.25
 

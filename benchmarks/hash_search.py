@@ -23,10 +23,10 @@ from scipy.special import ndtri  # noqa: E402
 
 from brain_tumor.audit.hashing import BITS, hashes, nearest_pairs, neighbours, thumbnails  # noqa: E402
 from brain_tumor.audit.views import ORIENTATIONS, oriented, view  # noqa: E402
-from brain_tumor.data import phantoms  # noqa: E402
-from brain_tumor.data.layout import list_images  # noqa: E402
-from brain_tumor.imaging import decode  # noqa: E402
+from brain_tumor.imaging.decoding import decode  # noqa: E402
 from brain_tumor.params import load_params  # noqa: E402
+from brain_tumor.source.layout import list_images  # noqa: E402
+from brain_tumor.source.phantoms.planting import draw_data_set  # noqa: E402
 
 
 def real_hashes(scans: Path) -> np.ndarray:
@@ -87,7 +87,7 @@ def main() -> None:
         if not scans.is_dir():
             scans = Path(folder)
             truthful = {"test_share": 0.0, "copies": 0.0, "wrong_labels": 0.0}
-            phantoms.draw_data_set(scans, patients=40, slices=6, size=128, seed=0, **truthful)
+            draw_data_set(scans, patients=40, slices=6, image_size=128, seed=0, **truthful)
         sample = real_hashes(scans)
     print(f"bit statistics of {len(sample)} scans; copies up to {options.hash_distance} of {BITS} bits")
     print(f"{'hashes':>8} {'seconds':>8} {'times':>6} {'recall':>7} {'pairs':>9} {'peak GiB':>9}")

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
 
-from brain_tumor.evaluation.bootstrap import RESAMPLES, confusion_scores, interval
+from brain_tumor.metrics.bootstrap import RESAMPLES, confusion_scores, interval
 from brain_tumor.progress import bar
 
 PATIENTS, CLASSES = 200, 3

@@ -26,10 +26,10 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from sklearn.metrics import f1_score  # noqa: E402
 
-from brain_tumor.data.roles import roles  # noqa: E402
-from brain_tumor.data.store import Store  # noqa: E402
 from brain_tumor.params import load_params  # noqa: E402
-from brain_tumor.tables import read_table  # noqa: E402
+from brain_tumor.tables.csv_tables import read_table  # noqa: E402
+from brain_tumor.tables.roles import roles  # noqa: E402
+from brain_tumor.tables.store import Store  # noqa: E402
 
 
 class Clock:
@@ -52,9 +52,9 @@ class Clock:
 
 
 def train_ours(params, labels, role, clock: Clock) -> None:
-    from brain_tumor.model.augment import Augmentation
-    from brain_tumor.model.recipe import train_network
-    from brain_tumor.model.training import Schedule
+    from brain_tumor.training.augment import Augmentation
+    from brain_tumor.training.fitting import Schedule
+    from brain_tumor.training.recipe import train_network
 
     clock.start()
     names = {field.name for field in dataclasses.fields(Schedule)}
@@ -69,7 +69,7 @@ def train_ours(params, labels, role, clock: Clock) -> None:
         augmentation=Augmentation(**params.train.augment.model_dump()),
         precision=params.train.precision,
         backbone_rate=params.train.backbone_rate,
-        seed=params.train.seed,
+        seed=params.run.seed,
         on_epoch=lambda row: clock.epoch(row["validation/macro_f1"]),
     )
 
@@ -106,13 +106,13 @@ def one(name: str, fold: int, seconds: float) -> list:
     params = load_params()
     import tensorflow as tf
 
-    from brain_tumor.model.determinism import make_deterministic
+    from brain_tumor.networks.determinism import make_deterministic
 
     if name == "ours":
-        make_deterministic(params.train.threads, params.train.seed)
+        make_deterministic(params.run.threads, params.run.seed)
     else:
-        tf.keras.utils.set_random_seed(params.train.seed)
-        tf.config.threading.set_intra_op_parallelism_threads(params.train.threads)
+        tf.keras.utils.set_random_seed(params.run.seed)
+        tf.config.threading.set_intra_op_parallelism_threads(params.run.threads)
     table = read_table("data/split/folds.csv")
     role = roles(table, fold, params.split.strategy, params.split.on_leak)
     labels = table["label"].factorize(sort=True)[0]

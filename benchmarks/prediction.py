@@ -26,18 +26,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
 
-from brain_tumor.data.store import Store
+from brain_tumor.exported.classifier_file import read_exported
 from brain_tumor.serving.answers import File, cores, stream
 from brain_tumor.serving.classifier import Classifier
-from brain_tumor.serving.exported import DEFAULT, read_exported
+from brain_tumor.serving.exported import DEFAULT
+from brain_tumor.tables.store import Store
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 COMMAND = [sys.executable, "-m", "brain_tumor", "predict"]
 WITH_KERAS = """
 import sys, keras, numpy as np
-from brain_tumor.imaging import Preprocessing, prepare
+from brain_tumor.imaging.preprocessing import Preprocessing, prepare
 model = keras.saving.load_model(sys.argv[1], compile=False)
-pixels = prepare(open(sys.argv[2], "rb").read(), Preprocessing()).pixels
+pixels = prepare(open(sys.argv[2], "rb").read(), Preprocessing(128, True, 0.5)).pixels
 print(model.predict(pixels[None, ..., None], verbose=0))
 """
 BATCH = 32

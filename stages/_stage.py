@@ -1,4 +1,4 @@
-"""What every stage does around its work: its own tree's library first, quiet logs, one-line errors."""
+"""What every stage needs around its work. Imported before the library, it puts the code of its own tree first."""
 
 import argparse
 import logging
@@ -15,13 +15,25 @@ ROOT = Path(__file__).resolve().parents[1]
 # Before anything that is installed: an experiment in a copy of this tree runs the copy's code.
 sys.path.insert(0, str(ROOT / "src"))
 
-from brain_tumor.errors import PipelineError  # noqa: E402
-from brain_tumor.params import Params, load_params  # noqa: E402
+
+def _quiet_tensorflow() -> None:
+    """Send what C++ code writes to standard error, which TensorFlow does a lot, to logs/<stage>.log.
+
+    Python's own standard error stays on the terminal.
+    """
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # hints such as that a function is traced again
+    log = ROOT / "logs" / f"{Path(sys.argv[0]).stem}.log"
+    log.parent.mkdir(exist_ok=True)
+    terminal = os.dup(2)
+    with open(log, "wb") as stream:
+        os.dup2(stream.fileno(), 2)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="replace")
 
 
-def run(
-    main: Callable[[Params, argparse.Namespace], None], *, fold: bool = False, part: bool = False, **flags: str
-) -> None:
+_quiet_tensorflow()
+
+
+def run(main: Callable[..., None], *, fold: bool = False, part: bool = False, **flags: str) -> None:
     """Run the stage script that calls this.
 
     Args:
@@ -30,6 +42,9 @@ def run(
         part: whether it takes `--part validation|test`.
         flags: switches of the script and their help texts.
     """
+    from brain_tumor.errors import PipelineError
+    from brain_tumor.params import load_params
+
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     if fold:
         parser.add_argument("--fold", type=int, required=True, help="number of the fold")
@@ -48,8 +63,8 @@ def run(
 
 
 def _end_with_dvc() -> None:
-    """End this process within a second when the `dvc` that started it was killed, so that no second one joins it."""
-    if "DVC_STAGE" not in os.environ:  # started by hand: none of DVC's business
+    """End this process within a second after its `dvc` was killed, so that the next one does not run it twice."""
+    if "DVC_STAGE" not in os.environ:  # started by hand and not by DVC
         return
     # Some shells stay between DVC and the stage.
     child = psutil.Process()
@@ -63,17 +78,3 @@ def _end_with_dvc() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def quiet_tensorflow(name: str) -> None:
-    """Send what TensorFlow's C++ code writes on standard error to logs/<name>.log, and silence its hints.
-
-    Call before TensorFlow is imported. Python's own standard error stays on the terminal.
-    """
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # such as the advice that a function is traced anew
-    log = ROOT / "logs" / f"{name}.log"
-    log.parent.mkdir(exist_ok=True)
-    terminal = os.dup(2)
-    with open(log, "wb") as stream:
-        os.dup2(stream.fileno(), 2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="replace")

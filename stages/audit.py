@@ -3,11 +3,12 @@
 from _stage import run
 
 from brain_tumor.audit.copies import find_copies
-from brain_tumor.audit.findings import audit_metrics, findings_table, pair_galleries
+from brain_tumor.audit.findings import audit_metrics, findings_table
+from brain_tumor.audit.galleries import pair_galleries
 from brain_tumor.audit.groups import group_table, known_patients
 from brain_tumor.audit.reading import read_views
 from brain_tumor.files import replacing_folder, write_json
-from brain_tumor.tables import read_table, write_table
+from brain_tumor.tables.csv_tables import read_table, write_table
 
 
 def main(params, arguments):
@@ -33,8 +34,8 @@ def main(params, arguments):
         pair_galleries(folder, "data/raw", findings, pairs)
     write_json("metrics/audit.json", figures)
     copies, conflicts = figures["copies"], figures["conflicts"]
-    print(f"{copies['images']} images show {copies['groups']} pictures, {copies['largest']} at most the same one")
-    print(f"labels contradict: {conflicts['label']} within one picture, {conflicts['patient']} within one patient")
+    print(f"{copies['images']} images show {copies['groups']} pictures, at most {copies['largest']} the same one")
+    print(f"contradicting labels: {conflicts['label']} within a picture, {conflicts['patient']} within a patient")
     for name, part in figures.get("folders", {}).items():
         print(f"{name}: {part['with_copy_elsewhere']} of {part['n']} images have a copy in another folder")
 

@@ -3,20 +3,21 @@
 import pandas as pd
 from _stage import run
 
-from brain_tumor.audit.labels import label_gallery, out_of_sample, suspicious_labels
-from brain_tumor.audit.leakage import leakage_metrics
-from brain_tumor.audit.shortcuts import network_controls, predict_from_traits, shortcut_rows
-from brain_tumor.data.roles import roles
-from brain_tumor.evaluation.cohorts import class_names, load_controls, load_predictions
-from brain_tumor.evaluation.plots import shortcuts_png
+from brain_tumor.audit_model.galleries import label_gallery
+from brain_tumor.audit_model.labels import out_of_sample, suspicious_labels
+from brain_tumor.audit_model.leakage import leakage_metrics
+from brain_tumor.audit_model.shortcuts import network_controls, predict_from_traits, shortcut_rows
+from brain_tumor.drawing.probes import shortcuts_png
 from brain_tumor.files import replacing_folder, write_json
-from brain_tumor.tables import read_table, write_table
+from brain_tumor.prediction.tables import class_names, load_controls, load_predictions
+from brain_tumor.tables.csv_tables import read_table, write_table
+from brain_tumor.tables.roles import roles
 
 PARTS = ["data/predictions/validation", "data/predictions/test"]
 
 
 def main(params, arguments):
-    folds, strategy = params.train.folds, params.split.strategy
+    folds, strategy = params.run.folds, params.split.strategy
     table = read_table("data/split/folds.csv")
     frame = pd.concat([load_predictions(part, "data/split/folds.csv", folds) for part in PARTS])
     leakage = {f"fold_{k}": leakage_metrics(table, roles(table, k, strategy, params.split.on_leak)) for k in folds}
@@ -45,8 +46,8 @@ def main(params, arguments):
         },
     )
     for name, parts in leakage.items():
-        told = ", ".join(f"{part['leaking']} of {part['n']} in {role}" for role, part in parts.items())
-        print(f"{name}: images with a copy or their patient in training: {told}")
+        counts = ", ".join(f"{part['leaking']} of {part['n']} in {role}" for role, part in parts.items())
+        print(f"{name}: images with a copy or their patient in training: {counts}")
     print(f"{len(suspects)} of {len(labels)} labels are contradicted by models that never saw the image")
     print(shortcuts.to_string(index=False, float_format="{:.3f}".format))
 

@@ -1,16 +1,15 @@
 """Pre-trained weights of the backbone, so that training needs no network: data/backbone/."""
 
-from _stage import quiet_tensorflow, run
+from _stage import run
 
-quiet_tensorflow("backbone")
-
-from brain_tumor.files import replacing_folder  # noqa: E402
-from brain_tumor.model.transfer import application_weights, write_backbone  # noqa: E402
+from brain_tumor.files import replacing_folder
+from brain_tumor.networks.backbone import write_backbone
+from brain_tumor.networks.trunks import pretrained_weights
 
 
 def main(params, arguments):
     name, weights = params.model.backbone, params.model.weights
-    found = None if weights == "none" else application_weights(name, weights)
+    found = None if weights == "none" else pretrained_weights(name, weights)
     with replacing_folder("data/backbone") as folder:
         about = write_backbone(folder, found)
     print(f"{name}: {'no pre-trained weights' if found is None else 'weights with SHA-256 ' + about['sha256']}")

@@ -1,6 +1,6 @@
 """Bring the data set that params.yaml names to data/raw, verified and whole.
 
-DATASET_ARCHIVE=/path/to/zip-or-folder takes an archive that is already there instead of Kaggle.
+DATASET_ARCHIVE=/path/to/zip-or-folder uses an archive of a Kaggle set that is already there instead of the network.
 """
 
 import os
@@ -8,28 +8,35 @@ from pathlib import Path
 
 from _stage import ROOT, run
 
-from brain_tumor.data import phantoms, sources
+from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_folder
+from brain_tumor.source.fetching import copy_folder, fetch_kaggle
+from brain_tumor.source.phantoms.planting import draw_data_set
 
 TARGET = Path("data/raw")
 
 
 def main(params, arguments):
-    if params.data.dataset == "phantoms":
+    kind, name = params.data.source
+    if arguments.accept and kind != "kaggle":
+        raise PipelineError(f"expected a Kaggle set to accept, received {params.data.dataset}: it has no manifest")
+    if kind == "phantoms":
         with replacing_folder(TARGET) as folder:
-            phantoms.draw_data_set(folder, **params.phantoms.model_dump())
-        return
-    archive = os.environ.get("DATASET_ARCHIVE")
-    sources.fetch(
-        params.data.dataset,
-        TARGET,
-        archive=Path(archive) if archive else None,
-        manifests=ROOT / "manifests",
-        retries=params.data.retries,
-        stall_seconds=params.data.stall_seconds,
-        accept=arguments.accept,
-    )
+            draw_data_set(folder, **params.phantoms.model_dump())
+    elif kind == "folder":
+        copy_folder(Path(name).expanduser(), TARGET)
+    else:
+        archive = os.environ.get("DATASET_ARCHIVE")
+        fetch_kaggle(
+            name,
+            TARGET,
+            archive=Path(archive).expanduser() if archive else None,
+            manifests=ROOT / "manifests",
+            retries=params.data.retries,
+            stall_seconds=params.data.stall_seconds,
+            accept=arguments.accept,
+        )
 
 
 if __name__ == "__main__":
-    run(main, accept="take the content as it comes and rewrite its manifest")
+    run(main, accept="take the files as they come and rewrite their manifest")

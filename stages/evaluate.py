@@ -1,40 +1,23 @@
-"""Figures, curves and pictures of what the models predicted of the test images; needs no TensorFlow."""
+"""Scores, curves and galleries of the test predictions; needs no TensorFlow."""
 
-import numpy as np
 from _stage import run
 
-from brain_tumor.data.store import Store
-from brain_tumor.evaluation.cohorts import (
-    UNCALIBRATED,
-    class_names,
-    cohorts,
-    load_external,
-    load_predictions,
-    probabilities,
-)
-from brain_tumor.evaluation.crossvalidation import fold_figures
-from brain_tumor.evaluation.decisions import decide, decision_figures
-from brain_tumor.evaluation.galleries import galleries
-from brain_tumor.evaluation.headline import draw_headline
-from brain_tumor.evaluation.inputs import as_arrays
-from brain_tumor.evaluation.metrics import cohort_metrics
-from brain_tumor.evaluation.reliability import calibration_scores
-from brain_tumor.evaluation.table import metrics_table
-from brain_tumor.files import write_json
-
-
-def show(headline, frame):
-    """Galleries with the maps of the stage `explain`, which are in the order of the predictions."""
-    store = Store("data/prepared")
-    row = {path: i for i, path in enumerate(store.index["path"])}
-    maps = {fold: np.load(f"data/maps/fold-{fold}.npy", mmap_mode="r") for fold in frame["model_fold"].unique()}
-    place = {(fold, path): i for fold, part in frame.groupby("model_fold") for i, path in enumerate(part["path"])}
-    pixels, at = (lambda path: store.images[row[path]]), (lambda fold, path: maps[fold][place[fold, path]])
-    galleries("data/galleries", headline, pixels, at)
+from brain_tumor.evaluation.cohorts import cohorts
+from brain_tumor.evaluation.cross_validation import fold_scores
+from brain_tumor.evaluation.curve_plots import write_curves
+from brain_tumor.evaluation.decisions import decide, decision_scores
+from brain_tumor.evaluation.galleries import answer_galleries
+from brain_tumor.evaluation.summary import metrics_table
+from brain_tumor.files import replacing_folder, write_json
+from brain_tumor.metrics.arrays import as_arrays
+from brain_tumor.metrics.reliability import calibration_scores
+from brain_tumor.metrics.scores import cohort_metrics
+from brain_tumor.prediction.tables import UNCALIBRATED, class_names, load_external, load_predictions, probabilities
+from brain_tumor.tables.store import Store
 
 
 def main(params, arguments):
-    folds, least, options = params.train.folds, params.evaluate.min_class_images, params.evaluate
+    folds, least, options = params.run.folds, params.evaluate.min_class_images, params.evaluate
     split = "data/split/folds.csv"
     frame = load_predictions("data/predictions/test", split, folds)
     validation = load_predictions("data/predictions/validation", split, folds)
@@ -43,19 +26,20 @@ def main(params, arguments):
     parts |= load_external("data/predictions/external", options.external, folds[0])
     decided = {name: decide(part, validation, options.target_error) for name, part in parts.items()}
 
-    def figures(name, part):
+    def scores(name, part):
         p, groups, patients = probabilities(part), part.get("group"), part.get("patient")
         actual = as_arrays(part["label"], p, classes)[0]
         before = calibration_scores(probabilities(part, UNCALIBRATED), actual)
-        scores = cohort_metrics(part["label"], p, classes, least, groups, patients, options.healthy_class)
-        return scores | {"uncalibrated": before} | decision_figures(decided[name], classes, options.target_error)
+        own = cohort_metrics(part["label"], p, classes, least, groups, patients, options.healthy_class)
+        return own | {"uncalibrated": before} | decision_scores(decided[name], classes, options.target_error)
 
-    test = {name: figures(name, part) for name, part in parts.items()}
+    test = {name: scores(name, part) for name, part in parts.items()}
     headline = next(iter(parts))
-    test[headline] |= fold_figures(parts[headline], options.searched_folds, least)
+    test[headline] |= fold_scores(parts[headline], options.searched_folds, least)
     write_json("metrics/test.json", test)
-    draw_headline("plots", parts[headline], decided[headline], headline)
-    show(parts[headline], frame)
+    with replacing_folder("plots/test") as folder:
+        write_curves(folder, parts[headline], decided[headline], headline)
+    answer_galleries("data/galleries", parts[headline], frame, Store("data/prepared"), "data/maps")
     print(metrics_table(test), end="")
 
 

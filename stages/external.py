@@ -1,9 +1,7 @@
-"""Class probabilities of the further data sets in evaluate.external: data/predictions/external/external-<i>.csv.
+"""Class probabilities of the external test sets in evaluate.external: data/predictions/external/external-<i>.csv.
 
-sets.csv lists them, also where there are none.
-
-They are judged by the model that is exported, that of the first fold. After the files in a folder changed, run
-`dvc repro -f external`.
+sets.csv lists them, even if there are none. They are predicted by the model that is exported, that of the first fold.
+After the files in a folder changed, run `dvc repro -f external`.
 """
 
 import tempfile
@@ -11,28 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _stage import quiet_tensorflow, run
+from _stage import run
 
-quiet_tensorflow("external")
-
-from brain_tumor.data.preparing import prepare_data_set  # noqa: E402
-from brain_tumor.data.store import Store  # noqa: E402
-from brain_tumor.errors import PipelineError  # noqa: E402
-from brain_tumor.files import replacing_folder  # noqa: E402
-from brain_tumor.imaging import Preprocessing  # noqa: E402
-from brain_tumor.model.determinism import make_deterministic  # noqa: E402
-from brain_tumor.model.predicting import prediction_table  # noqa: E402
-from brain_tumor.model.saving import load_model  # noqa: E402
-from brain_tumor.tables import write_table  # noqa: E402
+from brain_tumor.errors import PipelineError
+from brain_tumor.files import replacing_folder
+from brain_tumor.imaging.preprocessing import Preprocessing
+from brain_tumor.networks.determinism import make_deterministic
+from brain_tumor.networks.saving import load_model
+from brain_tumor.prediction.predicting import prediction_table
+from brain_tumor.prepare.preparing import prepare_data_set
+from brain_tumor.tables.csv_tables import write_table
+from brain_tumor.tables.store import Store
 
 
 def main(params, arguments):
-    make_deterministic(params.train.threads)
-    options = params.predict.model_dump(exclude={"controls"})
-    model, metadata = load_model(f"models/fold-{params.train.folds[0]}/model.keras")
+    make_deterministic(params.run.threads)
+    paths, options = params.evaluate.external, params.predict.model_dump(exclude={"controls"})
+    model, metadata = load_model(f"models/fold-{params.run.folds[0]}/model.keras")
     preprocessing, classes = Preprocessing(**metadata["preprocessing"]), metadata["classes"]
     with replacing_folder("data/predictions/external") as folder, tempfile.TemporaryDirectory() as scratch:
-        for i, path in enumerate(params.evaluate.external):
+        for i, path in enumerate(paths):
             prepare_data_set(path, Path(scratch) / str(i), preprocessing, params.preprocess.max_rejected)
             store = Store(Path(scratch) / str(i))
             if unknown := sorted(set(store.index["label"]) - set(classes)):
@@ -41,7 +37,7 @@ def main(params, arguments):
             frame = prediction_table(model, metadata, store.images, rows, about, **options)
             write_table(folder / f"external-{i}.csv", frame)
             print(f"{path}: {len(frame)} images")
-        sets = [(f"external-{i}.csv", path) for i, path in enumerate(params.evaluate.external)]
+        sets = [(f"external-{i}.csv", path) for i, path in enumerate(paths)]
         write_table(folder / "sets.csv", pd.DataFrame(sets, columns=["file", "path"]))
 
 

@@ -1,17 +1,17 @@
-"""Decode, crop and resize every image once, as data/fixes.csv corrects it: data/raw -> data/prepared."""
+"""Decode, crop and resize every image once, corrected by data/fixes.csv: data/raw -> data/prepared."""
 
 from _stage import run
 
-from brain_tumor.data.fixes import read_fixes
-from brain_tumor.data.preparing import prepare_data_set
-from brain_tumor.imaging import Preprocessing
+from brain_tumor.imaging.preprocessing import Preprocessing
+from brain_tumor.prepare.fixes import read_fixes
+from brain_tumor.prepare.preparing import prepare_data_set
 
 
 def main(params, arguments):
-    options = params.preprocess.model_dump()
-    max_rejected = options.pop("max_rejected")
+    options = params.preprocess
+    preprocessing = Preprocessing(size=options.image_size, crop=options.crop, clip=options.clip)
     fixes = read_fixes("data/fixes.csv")
-    count = prepare_data_set("data/raw", "data/prepared", Preprocessing(**options), max_rejected, fixes)
+    count = prepare_data_set("data/raw", "data/prepared", preprocessing, options.max_rejected, fixes)
     print(f"{count} images prepared, {len(fixes)} fixes applied")
 
 

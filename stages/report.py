@@ -1,21 +1,21 @@
-"""One self-contained page about the run: report/index.html. It shows images of the data set: git never has it."""
+"""A self-contained page about the run: report/index.html. It shows images of the data set, so it is never in git."""
 
 import json
 from pathlib import Path
 
 from _stage import run
 
-from brain_tumor.data.store import fingerprint
-from brain_tumor.evaluation.report import write_report
 from brain_tumor.files import replacing_folder
-from brain_tumor.tables import read_table
+from brain_tumor.report.page import write_report
+from brain_tumor.tables.csv_tables import read_table
+from brain_tumor.tables.store import fingerprint
 
-METRICS = ("audit", "audit_model", "export", "maps", "novelty", "robustness", "test", "validation")
-PICTURES = ("data/audit", "data/audit_model", "data/galleries", "data/novelty", "plots")
+PICTURES = ("data/audit", "data/audit_model", "data/galleries", "data/novelty", "plots", "plots/test")
 
 
 def main(params, arguments):
-    metrics = {name: json.loads(Path(f"metrics/{name}.json").read_text(encoding="utf-8")) for name in METRICS}
+    files = sorted(Path("metrics").glob("*.json"))
+    metrics = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
     found = [path for folder in PICTURES for path in sorted(Path(folder).glob("*.png"))]
     with replacing_folder("report") as folder:
         write_report(

@@ -5,11 +5,12 @@ import sys
 import pandas as pd
 from _stage import run
 
-from brain_tumor.data.folds import split_table
-from brain_tumor.data.roles import leaks, roles
 from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_folder
-from brain_tumor.tables import read_table, write_table
+from brain_tumor.split.folds import split_table
+from brain_tumor.split.leaks import leaks
+from brain_tumor.tables.csv_tables import read_table, write_table
+from brain_tumor.tables.roles import roles
 
 
 def main(params, arguments):
@@ -24,10 +25,10 @@ def main(params, arguments):
         first = "; ".join(
             f"{row.path} ({row.role}) and {row.other} ({row.other_role})" for row in leaking[:3].itertuples()
         )
-        told = f"{len(leaking)} images of the split {strategy!r} have a copy or their patient on another side: {first}"
+        leak = f"{len(leaking)} images of the split {strategy!r} have a copy or their patient on another side: {first}"
         if on_leak == "fail":
-            raise PipelineError(f"{told}. Set split.on_leak to drop or report, or split.strategy to patient")
-        print(f"warning: {told}. The score is not to be believed", file=sys.stderr)
+            raise PipelineError(f"{leak}. Set split.on_leak to drop or report, or split.strategy to patient")
+        print(f"warning: {leak}. The score cannot be trusted", file=sys.stderr)
     if params.split.official_test and table["folder"].any() and (table["fold"] != "").all():
         print(f"warning: no folder is called split.official_test = {params.split.official_test!r}", file=sys.stderr)
     with replacing_folder("data/split") as folder:

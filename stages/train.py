@@ -1,26 +1,24 @@
 """Train the network of one fold: models/fold-<k>/model.keras and its learning curves."""
 
-from dataclasses import asdict
 from functools import partial
 
 import numpy as np
-from _stage import quiet_tensorflow, run
+from _stage import run
+from dvclive import Live
 
-quiet_tensorflow("train")
+from brain_tumor.files import replacing_folder
+from brain_tumor.networks.backbone import read_backbone
+from brain_tumor.networks.determinism import make_deterministic
+from brain_tumor.networks.saving import save_model
+from brain_tumor.tables.csv_tables import read_table
+from brain_tumor.tables.roles import roles
+from brain_tumor.tables.store import Store, fingerprint
+from brain_tumor.training.augment import Augmentation
+from brain_tumor.training.checkpoint import Checkpoint, origin
+from brain_tumor.training.fitting import Schedule
+from brain_tumor.training.recipe import train_network
 
-from dvclive import Live  # noqa: E402
-
-from brain_tumor.data.roles import roles  # noqa: E402
-from brain_tumor.data.store import Store, fingerprint  # noqa: E402
-from brain_tumor.files import replacing_folder  # noqa: E402
-from brain_tumor.imaging import Preprocessing  # noqa: E402
-from brain_tumor.model import recipe, training  # noqa: E402
-from brain_tumor.model.augment import Augmentation  # noqa: E402
-from brain_tumor.model.checkpoint import Checkpoint, origin  # noqa: E402
-from brain_tumor.model.determinism import make_deterministic  # noqa: E402
-from brain_tumor.model.saving import save_model  # noqa: E402
-from brain_tumor.model.transfer import read_backbone  # noqa: E402
-from brain_tumor.tables import read_table  # noqa: E402
+INPUTS = [f"data/{name}" for name in ("backbone", "features", "prepared", "split")]
 
 
 def record(live, row):
@@ -31,30 +29,28 @@ def record(live, row):
 
 
 def main(params, arguments):
-    fold, train = arguments.fold, params.train
-    make_deterministic(train.threads, train.seed)
-    options = train.model_dump(exclude={"folds", "augment", "seed", "threads", "precision", "backbone_rate"})
-    facts = params.model_dump(include={"preprocess", "split", "model", "train"}, exclude={"train": {"folds"}})
-    inputs = [f"data/{name}" for name in ("backbone", "features", "prepared", "split")]
+    fold, seed, train = arguments.fold, params.run.seed, params.train
+    make_deterministic(params.run.threads, seed)
+    facts = params.model_dump(include={"split", "run", "model", "train"}, exclude={"run": {"folds"}}) | {"fold": fold}
     store, table = Store("data/prepared"), read_table("data/split/folds.csv")
     classes = sorted(table["label"].unique())
     weights, digest = read_backbone("data/backbone")
     with (
-        Checkpoint("checkpoints", origin(facts | {"fold": fold}, inputs)) as checkpoint,
+        Checkpoint("checkpoints", origin(facts, INPUTS)) as checkpoint,
         Live(f"plots/training/fold-{fold}", dvcyaml=None, save_dvc_exp=False, report=None) as live,
     ):
-        model, history, (scale, biases) = recipe.train_network(
+        model, history, (scale, biases) = train_network(
             store.images,
             np.array([classes.index(label) for label in table["label"]]),
             roles(table, fold, params.split.strategy, params.split.on_leak),
             network=params.model.model_dump(exclude={"weights"}),
             weights=weights,
             features=np.load("data/features/features.npy"),
-            schedule=training.Schedule(**options),
+            schedule=Schedule(**train.model_dump(exclude={"augment", "precision", "backbone_rate"})),
             augmentation=Augmentation(**train.augment.model_dump()),
             precision=train.precision,
             backbone_rate=train.backbone_rate,
-            seed=train.seed,
+            seed=seed,
             checkpoint=checkpoint,
             on_epoch=partial(record, live),
         )
@@ -62,7 +58,7 @@ def main(params, arguments):
         print(f"best epoch {best['epoch']} of {len(history)}: validation macro-F1 {best['validation/macro_f1']:.4f}")
         metadata = {
             "classes": classes,
-            "preprocessing": asdict(Preprocessing(**params.preprocess.model_dump(exclude={"max_rejected"}))),
+            "preprocessing": store.preprocessing,
             "data_fingerprint": fingerprint(store.index),
             "backbone": params.model.backbone,
             "backbone_sha256": digest,

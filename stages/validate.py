@@ -2,26 +2,26 @@
 
 from _stage import run
 
-from brain_tumor.evaluation import plots
-from brain_tumor.evaluation.cohorts import class_names, load_controls, load_predictions, probabilities
-from brain_tumor.evaluation.crossvalidation import validation_figures
-from brain_tumor.evaluation.history import read_history
-from brain_tumor.evaluation.metrics import cohort_metrics
+from brain_tumor.drawing.training import training_png
+from brain_tumor.evaluation.cross_validation import validation_scores
+from brain_tumor.evaluation.learning_curves import read_history
 from brain_tumor.files import write_json
+from brain_tumor.metrics.scores import cohort_metrics
+from brain_tumor.prediction.tables import class_names, load_controls, load_predictions, probabilities
 
 
 def main(params, arguments):
-    folds, least = params.train.folds, params.evaluate.min_class_images
+    folds, least = params.run.folds, params.evaluate.min_class_images
     frame = load_predictions("data/predictions/validation", "data/split/folds.csv", folds)
     shifted = load_controls("data/predictions/validation", frame, folds)
-    scores = validation_figures(frame, shifted, least)
+    scores = validation_scores(frame, shifted, least)
     for fold, part in frame.groupby("model_fold"):
-        figures = cohort_metrics(part["label"], probabilities(part), class_names(frame), least, part["group"])
-        scores[f"fold_{fold}"] = figures
+        own = cohort_metrics(part["label"], probabilities(part), class_names(frame), least, part["group"])
+        scores[f"fold_{fold}"] = own
     write_json("metrics/validation.json", scores)
-    plots.training_png("plots/training.png", {k: read_history(f"plots/training/fold-{k}") for k in folds})
-    told = {name: value for name, value in scores.items() if name.startswith("macro_f1")}
-    print("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in told.items()))
+    training_png("plots/training.png", {k: read_history(f"plots/training/fold-{k}") for k in folds})
+    shown = {name: value for name, value in scores.items() if name.startswith("macro_f1")}
+    print("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in shown.items()))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # As little as shows every stage: some dozen scans, a tiny network, two epochs.
 SMALL = {
     "data": {"dataset": "phantoms"},
-    "phantoms": {"patients": 6, "slices": 2, "size": 96, "test_share": 0.2, "copies": 0.1, "wrong_labels": 0.0},
-    "preprocess": {"size": 32},
+    "phantoms": {"patients": 6, "slices": 2, "image_size": 96, "test_share": 0.2, "copies": 0.1, "wrong_labels": 0.0},
+    "preprocess": {"image_size": 32},
     "audit": {"patients": r"(p\d+)_", "max_group_share": 0.5},
     "split": {"folds": 3},
     "model": {"width": 4},
-    "train": {"folds": [0], "epochs": 2, "batch_size": 8, "threads": 1},
+    "run": {"folds": [0], "threads": 1},
+    "train": {"epochs": 2, "batch_size": 8},
     "evaluate": {"min_class_images": 1, "searched_folds": [2]},
     "robustness": {"images": 8},
     "novelty": {"pictures": 2},

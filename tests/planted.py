@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from brain_tumor.imaging import head_box
+from brain_tumor.imaging.preprocessing import head_box
 
 KINDS = ("recompressed", "resized", "brightness", "saturated", "border", "cropped")
 

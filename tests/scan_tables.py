@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from brain_tumor.audit.groups import group_table, known_patients
-from brain_tumor.data.folds import split_table
+from brain_tumor.split.folds import split_table
 
 FOLDS = 5
 NO_FACTS = pd.DataFrame(columns=["path", "sha256", "source", "source_slice", "patient", "group"], dtype=str)

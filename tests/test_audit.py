@@ -7,18 +7,22 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scan_tables import grouped, identical, pool, random_data_set, split
+from settings import preprocessing
 
-from brain_tumor.audit.brain import MASKS, brain_region, masked
-from brain_tumor.audit.findings import FINDING_COLUMNS, audit_metrics, findings_table, pair_galleries
-from brain_tumor.audit.gallery import gallery_png
-from brain_tumor.audit.labels import LABEL_COLUMNS, label_gallery, out_of_sample, suspicious_labels
-from brain_tumor.audit.leakage import leakage_metrics
-from brain_tumor.audit.shortcuts import network_controls, predict_from_traits, shortcut_rows
+from brain_tumor.audit.findings import FINDING_COLUMNS, audit_metrics, findings_table
+from brain_tumor.audit.galleries import pair_galleries
 from brain_tumor.audit.traits import KINDS, traits
-from brain_tumor.data import phantoms
-from brain_tumor.data.roles import roles
-from brain_tumor.evaluation.cohorts import load_controls
-from brain_tumor.imaging import Preprocessing, decode, prepare
+from brain_tumor.audit_model.galleries import label_gallery
+from brain_tumor.audit_model.labels import LABEL_COLUMNS, out_of_sample, suspicious_labels
+from brain_tumor.audit_model.leakage import leakage_metrics
+from brain_tumor.audit_model.shortcuts import network_controls, predict_from_traits, shortcut_rows
+from brain_tumor.drawing.gallery import file_gallery_png
+from brain_tumor.imaging.decoding import decode
+from brain_tumor.imaging.preprocessing import prepare
+from brain_tumor.perturbations.masks import MASKS, brain_region, masked
+from brain_tumor.prediction.tables import load_controls
+from brain_tumor.source.phantoms.planting import draw_data_set
+from brain_tumor.tables.roles import roles
 
 # --- findings
 
@@ -78,8 +82,8 @@ def test_pictures_of_findings_are_drawn(tmp_path):
     pair_galleries(tmp_path, root, pairs, pairs)
     suspects = pd.DataFrame({"rank": [1], "path": ["a/2.png"], "label": ["a"], "suggested": ["b"], "quality": [0.1]})
     label_gallery(tmp_path / "labels.png", root, suspects)
-    gallery_png(tmp_path / "again.png", root, [(("a/2.png",), "x")], "title", images=1)
-    gallery_png(tmp_path / "twice.png", root, [(("a/2.png",), "x")], "title", images=1)
+    file_gallery_png(tmp_path / "again.png", root, [(("a/2.png",), "x")], "title", images=1)
+    file_gallery_png(tmp_path / "twice.png", root, [(("a/2.png",), "x")], "title", images=1)
     names = {path.stem: Image.open(path).size for path in tmp_path.glob("*.png")}
     assert {"identical", "copy", "look_alike", "label_conflict", "patient_conflict", "labels"} <= names.keys()
     assert min(min(size) for size in names.values()) > 50
@@ -224,13 +228,13 @@ def test_masks_part_the_brain_from_the_rest(tmp_path):
     options = {
         "patients": 8,
         "slices": 2,
-        "size": 160,
+        "image_size": 160,
         "test_share": 0.0,
         "copies": 0.0,
         "wrong_labels": 0.0,
         "seed": 3,
     }
-    phantoms.draw_data_set(root, **options)
+    draw_data_set(root, **options)
     truth = pd.read_csv(root / "truth.csv", keep_default_na=False)
     inside, share = [], []
     for row in truth.itertuples():
@@ -241,7 +245,7 @@ def test_masks_part_the_brain_from_the_rest(tmp_path):
         np.testing.assert_array_equal(np.where(region, only, without), grey)
         assert (only[~region] == 0).all()
         assert len(np.unique(without[region])) == 1
-        share.append(brain_region(prepare(data, Preprocessing(128)).pixels).mean())
+        share.append(brain_region(prepare(data, preprocessing(size=128)).pixels).mean())
         if row.lesion_x != "":
             left, width, top, height = map(int, map(float, (row.lesion_x, row.lesion_w, row.lesion_y, row.lesion_h)))
             x, y = left + width // 2, top + height // 2

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from conftest import run, with_params
 
-from brain_tumor.data import phantoms
+from brain_tumor.source.phantoms.patients import CLASSES
+from brain_tumor.source.phantoms.scanner import draw_scan
 
 STAGES = ("download", "preprocess", "audit", "split")
 
@@ -24,9 +25,9 @@ def draw_folder(root: Path, folders: list[str], classes: list[str], patients: in
     endings = (".png", ".jpg", ".tif", ".bmp", ".jpeg", ".webp")
     for c, label in enumerate(classes):
         for k in range(patients):
-            name = phantoms.CLASSES[(c + k) % 4]
+            name = CLASSES[(c + k) % 4]
             size = 96 + 8 * ((c + 3 * k) % 9)
-            scan, _ = phantoms.draw_scan(name, plane="axial", patient=1 + c * patients + k, index=0, size=size, seed=5)
+            scan, _ = draw_scan(name, plane="axial", patient=1 + c * patients + k, index=0, size=size, seed=5)
             if k % 5 == 4:
                 scan = scan.astype(np.uint16) * 257
             ending = ".png" if scan.dtype == np.uint16 else endings[(c + k) % len(endings)]

@@ -5,7 +5,7 @@ import pytest
 from interval_coverage import simulated_coverage
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, matthews_corrcoef
 
-from brain_tumor.evaluation.bootstrap import interval, mean_interval
+from brain_tumor.metrics.bootstrap import interval, mean_interval
 
 
 def clustered(seed: int, patients: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

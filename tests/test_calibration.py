@@ -7,9 +7,10 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from brain_tumor.evaluation.calibration import calibrated, cross_fitted, fit_calibration
-from brain_tumor.model import networks
-from brain_tumor.model.predicting import predict
+from brain_tumor.evaluation.cross_validation import cross_fitted
+from brain_tumor.networks import classifier
+from brain_tumor.networks.calibration import calibrated, fit_calibration
+from brain_tumor.prediction.predicting import predict
 
 
 def drawn(count: int, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -74,24 +75,24 @@ def test_cross_fitting_judges_by_other_patients():
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_the_network_itself_is_recalibrated(hidden):
     keras.utils.set_random_seed(0)
-    model = networks.build("compact", 32, 4, width=4, stride=16, hidden=hidden, dropout=0.1)
+    model = classifier.build("compact", 32, 4, width=4, stride=16, hidden=hidden, dropout=0.1)
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 1), np.uint8)
     before = model.predict_on_batch(images)
     biases = np.array([1.0, 0, -2, 0.5])
-    networks.recalibrate(model, 1.7, biases)
+    classifier.recalibrate(model, 1.7, biases)
     assert model.predict_on_batch(images) == pytest.approx(calibrated(before, 1.7, biases), abs=1e-5)
 
 
 def test_predictions_tell_what_they_were_before_calibration():
     keras.utils.set_random_seed(4)
-    model = networks.build("compact", 32, 3, width=4, stride=32, hidden=0, dropout=0.0)
+    model = classifier.build("compact", 32, 3, width=4, stride=32, hidden=0, dropout=0.0)
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32), dtype=np.uint8)
     rows, options = np.array([4, 0, 5]), {"batch_size": 2, "flips": True}
     identity = {"scale": 1.0, "biases": [0.0, 0.0, 0.0]}
     before, same = predict(model, images, rows, calibration=identity, **options)
     np.testing.assert_allclose(before, same, atol=1e-6)
     biases = np.array([0.3, -0.7, 0.1])
-    networks.recalibrate(model, 1.7, biases)
+    classifier.recalibrate(model, 1.7, biases)
     after, raw = predict(model, images, rows, calibration={"scale": 1.7, "biases": biases}, **options)
     np.testing.assert_allclose(raw, before, atol=1e-5)
     assert np.abs(after - before).max() > 0.05

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from planted import KINDS, plant
+from settings import preprocessing
 
 from brain_tumor.audit import hashing
 from brain_tumor.audit.copies import COPY, COPY_COLUMNS, IDENTICAL, LOOK_ALIKE, find_copies
@@ -18,19 +19,20 @@ from brain_tumor.audit.groups import PROVENANCE, group_table, merge_groups
 from brain_tumor.audit.matching import similarity
 from brain_tumor.audit.reading import read_views
 from brain_tumor.audit.views import ORIENTATIONS, SIZE, oriented, view
-from brain_tumor.data import phantoms
-from brain_tumor.data.folds import split_table
-from brain_tumor.data.preparing import prepare_data_set
-from brain_tumor.imaging import Preprocessing, decode
+from brain_tumor.imaging.decoding import decode
 from brain_tumor.params import load_params
-from brain_tumor.tables import read_table
+from brain_tumor.prepare.preparing import prepare_data_set
+from brain_tumor.source.phantoms.planting import draw_data_set
+from brain_tumor.source.phantoms.scanner import draw_scan
+from brain_tumor.split.folds import split_table
+from brain_tumor.tables.csv_tables import read_table
 
 PARAMS = load_params(ROOT / "params.yaml").audit
 
 
 def audited(root: Path, store: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Index and pairs of a data set, with the committed params."""
-    prepare_data_set(root, store, Preprocessing(32), 0.0)
+    prepare_data_set(root, store, preprocessing(size=32), 0.0)
     index = read_table(store / "index.csv")
     views, _ = read_views(root, index)
     pairs = find_copies(
@@ -60,8 +62,15 @@ def test_planted_copies_of_phantoms_are_found(tmp_path):
     for seed in range(10, 15):
         root = tmp_path / f"raw{seed}"
         root.mkdir()
-        options = {"patients": 14, "slices": 6, "size": 192, "test_share": 0.15, "copies": 0.2, "wrong_labels": 0.05}
-        phantoms.draw_data_set(root, seed=seed, **options)
+        options = {
+            "patients": 14,
+            "slices": 6,
+            "image_size": 192,
+            "test_share": 0.15,
+            "copies": 0.2,
+            "wrong_labels": 0.05,
+        }
+        draw_data_set(root, seed=seed, **options)
         truth = pd.read_csv(root / "truth.csv", keep_default_na=False)
         index, pairs = audited(root, tmp_path / f"store{seed}")
         found = clusters(index, pairs)[truth["path"]].to_numpy()
@@ -213,7 +222,7 @@ def test_orientations_are_the_eight_of_a_square():
 
 @pytest.fixture(scope="module")
 def scan() -> np.ndarray:
-    return phantoms.draw_scan("glioma", plane="axial", patient=7, index=0, size=256, seed=1)[0]
+    return draw_scan("glioma", plane="axial", patient=7, index=0, size=256, seed=1)[0]
 
 
 def test_a_view_passes_over_borders_frames_and_brightness(scan):
@@ -229,7 +238,7 @@ def test_a_view_passes_over_borders_frames_and_brightness(scan):
 
 
 def test_similarity_knows_noise_from_another_slice(scan):
-    other = phantoms.draw_scan("glioma", plane="axial", patient=7, index=3, size=256, seed=1)[0]
+    other = draw_scan("glioma", plane="axial", patient=7, index=3, size=256, seed=1)[0]
     darker = (scan * 0.5 + 20).astype(np.uint8)
     assert similarity(view(scan), view(scan)) == 1
     assert similarity(view(scan), view(darker)) > 0.95

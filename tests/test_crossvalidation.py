@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from brain_tumor.evaluation.calibration import cross_fitted
-from brain_tumor.evaluation.crossvalidation import fold_figures, macro_f1, validation_figures
-from brain_tumor.evaluation.shifts import SHIFTS, shifted
+from brain_tumor.evaluation.cross_validation import cross_fitted, fold_scores, macro_f1, validation_scores
+from brain_tumor.perturbations.shifts import SHIFTS, shifted
 
 CLASSES = ["a", "b", "c"]
 
@@ -26,7 +25,7 @@ def independent(frame: pd.DataFrame) -> float:
 
 def test_figures_of_folds_are_those_of_their_parts():
     frame = predictions()
-    got = fold_figures(frame, searched=[2], min_class_images=20)
+    got = fold_scores(frame, searched=[2], min_class_images=20)
     each = [independent(part) for _, part in frame.groupby("model_fold")]
     assert got["folds"] == 3
     assert got["macro_f1_fold_mean"] == pytest.approx(np.mean(each), abs=1e-6)
@@ -36,9 +35,9 @@ def test_figures_of_folds_are_those_of_their_parts():
 
 
 def test_what_cannot_be_stated_is_absent():
-    one = fold_figures(predictions(folds=(4,)), searched=[4], min_class_images=20)
+    one = fold_scores(predictions(folds=(4,)), searched=[4], min_class_images=20)
     assert set(one) == {"folds", "macro_f1_fold_mean", "macro_f1_fold_min"}
-    assert fold_figures(predictions(each=30), searched=[], min_class_images=20).keys() == {
+    assert fold_scores(predictions(each=30), searched=[], min_class_images=20).keys() == {
         "folds",
         "macro_f1_unsearched",
     }
@@ -53,13 +52,13 @@ def test_a_recipe_is_chosen_by_means_over_folds_and_shifts():
     controls = pd.concat(
         [predictions(folds=(2, 3), seed=k, control=name) for k, name in enumerate(("x", "y"), start=1)]
     )
-    got = validation_figures(frame, controls, 20)
+    got = validation_scores(frame, controls, 20)
     assert got["macro_f1"] == pytest.approx(np.mean([independent(p) for _, p in frame.groupby("model_fold")]), abs=1e-6)
     for name, part in controls.groupby("control"):
         expected = np.mean([independent(rows) for _, rows in part.groupby("model_fold")])
         assert got["shifted"][name] == pytest.approx(expected, abs=1e-6)
     assert got["macro_f1_shifted"] == pytest.approx(np.mean(list(got["shifted"].values())), abs=1e-6)
-    without = validation_figures(frame, controls.head(0), 20)
+    without = validation_scores(frame, controls.head(0), 20)
     assert set(without) == {"macro_f1", "macro_f1_cross_fitted"}
     scores = []
     for _, part in frame.groupby("model_fold"):

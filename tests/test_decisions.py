@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brain_tumor.evaluation.conformal import conformal_thresholds, prediction_sets
-from brain_tumor.evaluation.decisions import decide, decision_figures
-from brain_tumor.evaluation.selective import abstention_threshold, risk_coverage, risk_coverage_area
+from brain_tumor.evaluation.decisions import decide, decision_scores
+from brain_tumor.exported.prediction_sets import conformal_thresholds, prediction_sets
+from brain_tumor.metrics.selective import abstention_threshold, risk_coverage, risk_coverage_area
 
 
 def drawn(n: int, seed: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +101,7 @@ def test_each_image_is_judged_by_the_validation_of_its_own_model():
 
 def test_figures_of_decisions():
     test, validation = frames(20)
-    figures = decision_figures(decide(test, validation, 0.1), ["ant", "bee", "cat"], 0.1)
+    figures = decision_scores(decide(test, validation, 0.1), ["ant", "bee", "cat"], 0.1)
     selective, sets = figures["selective"], figures["conformal"]["coverage_90"]
     assert selective["error_ci_low"] < selective["error"] < selective["error_ci_high"]
     assert selective["error"] == pytest.approx(0.1, abs=0.03)
@@ -113,8 +113,8 @@ def test_figures_of_decisions():
 
 def test_without_groups_there_are_no_intervals_and_without_answers_no_error():
     test, validation = frames(30)
-    figures = decision_figures(decide(test.drop(columns="group"), validation, 0.1), ["ant", "bee", "cat"], 0.1)
+    figures = decision_scores(decide(test.drop(columns="group"), validation, 0.1), ["ant", "bee", "cat"], 0.1)
     assert not [key for key in figures["selective"] if "_ci_" in key]
     wrong = validation.assign(label=np.where(validation["p_ant"] > 0.5, "bee", "ant"))
-    silent = decision_figures(decide(test, wrong, 1e-6), ["ant", "bee", "cat"], 1e-6)["selective"]
+    silent = decision_scores(decide(test, wrong, 1e-6), ["ant", "bee", "cat"], 1e-6)["selective"]
     assert silent["coverage"] == 0 and "error" not in silent

@@ -13,9 +13,12 @@ from PIL import Image
 from scored import scored
 
 import brain_tumor
+from brain_tumor.drawing import classification
+from brain_tumor.drawing.training import training_png
 from brain_tumor.errors import PipelineError
-from brain_tumor.evaluation import cohorts, plots, table
-from brain_tumor.evaluation.metrics import cohort_metrics
+from brain_tumor.evaluation import cohorts
+from brain_tumor.evaluation.summary import metrics_table
+from brain_tumor.metrics.scores import cohort_metrics
 
 # --- cohorts
 
@@ -147,19 +150,21 @@ DRAW = """
 import sys
 from pathlib import Path
 import numpy as np, pandas as pd
-from brain_tumor.evaluation import curves, plots
+from brain_tumor.drawing import classification
+from brain_tumor.metrics import curves
 folder = Path(sys.argv[1])
 for c in (2, 4, 10):
     classes = [f"class_with_a_long_name_{i:02}" for i in range(c)]
     random = np.random.default_rng(c)
     values = random.dirichlet(np.ones(c), 200)
     labels = [classes[i] for i in random.integers(c, size=200)]
-    plots.confusion_png(folder / f"confusion{c}.png", curves.confusion_counts(labels, values, classes), "title")
+    counts = curves.confusion_counts(labels, values, classes)
+    classification.confusion_png(folder / f"confusion{c}.png", counts, "title")
     areas = curves.roc_areas(labels, values, classes)
-    plots.roc_png(folder / f"roc{c}.png", curves.roc_curves(labels, values, classes), areas, "title")
+    classification.roc_png(folder / f"roc{c}.png", curves.roc_curves(labels, values, classes), areas, "title")
 columns = ["train_loss", "validation_loss", "validation_macro_f1"]
 histories = {k: pd.DataFrame(random.random((5, 3)), columns=columns).assign(epoch=range(1, 6)) for k in range(3)}
-plots.training_png(folder / "training.png", histories)
+training_png(folder / "training.png", histories)
 """
 
 
@@ -188,7 +193,7 @@ def test_png_bytes_repeat_in_another_process_with_other_settings(tmp_path):
 def test_confusion_colours_show_row_shares(tmp_path):
     """Row shares 1, 0 and 0.5 take up the areas of the colour map they should, whatever the counts."""
     counts = pd.DataFrame([[500, 0], [3, 3]], index=["ant", "bee"], columns=["ant", "bee"])
-    plots.confusion_png(tmp_path / "plot.png", counts, "title")
+    classification.confusion_png(tmp_path / "plot.png", counts, "title")
     with Image.open(tmp_path / "plot.png") as image:
         area = {color: number for number, color in image.convert("RGB").getcolors(1 << 24)}
     blues = matplotlib.colormaps["Blues"]
@@ -201,7 +206,7 @@ def test_plots_leave_no_global_state(tmp_path):
     from matplotlib import pyplot
 
     before = dict(matplotlib.rcParams)
-    plots.roc_png(tmp_path / "plot.png", pd.DataFrame({"fpr": [0, 1], "_$a$": [0, 1]}), {"_$a$": 0.5}, "title")
+    classification.roc_png(tmp_path / "plot.png", pd.DataFrame({"fpr": [0, 1], "_$a$": [0, 1]}), {"_$a$": 0.5}, "title")
     assert dict(matplotlib.rcParams) == before
     assert pyplot.get_fignums() == []
 
@@ -209,7 +214,7 @@ def test_plots_leave_no_global_state(tmp_path):
 def test_failed_plot_leaves_the_former_file(tmp_path):
     (tmp_path / "plot.png").write_bytes(b"former")
     with pytest.raises(KeyError):
-        plots.training_png(tmp_path / "plot.png", {0: pd.DataFrame({"epoch": [1]})})
+        training_png(tmp_path / "plot.png", {0: pd.DataFrame({"epoch": [1]})})
     assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
     assert (tmp_path / "plot.png").read_bytes() == b"former"
 
@@ -224,7 +229,7 @@ def test_table_shows_every_cohort_within_100_columns():
     whole = cohort_metrics(labels, values, classes)
     part = cohort_metrics([labels[i] for i in lacking], values[lacking], classes)
     names = ["patient_test", "patient_known", "official_test", "official_leaked", "official_clean"]
-    lines = table.metrics_table(dict.fromkeys(names, whole) | {"official_clean": part}).splitlines()
+    lines = metrics_table(dict.fromkeys(names, whole) | {"official_clean": part}).splitlines()
 
     assert max(map(len, lines)) <= 100
     overall = {cells[0]: cells[1:] for cells in map(str.split, lines[1:6])}

@@ -11,17 +11,17 @@ import keras
 import numpy as np
 import pytest
 
-from brain_tumor.data.roles import roles
-from brain_tumor.data.store import Store
 from brain_tumor.errors import PipelineError
-from brain_tumor.model import networks
-from brain_tumor.model.exporting import in_float32, to_litert
-from brain_tumor.model.maps import explained, outputs
-from brain_tumor.model.saving import load_model
+from brain_tumor.exported.classifier_file import read_exported, write_exported
+from brain_tumor.exported.network import Network
+from brain_tumor.networks import classifier
+from brain_tumor.networks.saving import load_model
+from brain_tumor.prediction.litert import in_float32, to_litert
+from brain_tumor.prediction.maps import explained, outputs
 from brain_tumor.serving.classifier import Classifier
-from brain_tumor.serving.exported import read_exported, write_exported
-from brain_tumor.serving.network import Network
-from brain_tumor.tables import read_table
+from brain_tumor.tables.csv_tables import read_table
+from brain_tumor.tables.roles import roles
+from brain_tumor.tables.store import Store
 
 GOLDEN = Path(__file__).parent / "golden"
 FILE = "src/brain_tumor/serving/classifier.tflite"
@@ -34,7 +34,7 @@ def test_a_converted_network_answers_as_keras_does(backbone, hidden, precision):
     keras.utils.set_random_seed(2)
     keras.config.set_dtype_policy(precision)
     try:
-        model = networks.build(backbone, 64, 3, width=8, stride=32, hidden=hidden, dropout=0.3)
+        model = classifier.build(backbone, 64, 3, width=8, stride=32, hidden=hidden, dropout=0.3)
     finally:
         keras.config.set_dtype_policy("float32")
     single = in_float32(model)

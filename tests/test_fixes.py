@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from brain_tumor.data.fixes import apply_fixes, read_fixes
-from brain_tumor.data.layout import ImageFile
 from brain_tumor.errors import PipelineError
+from brain_tumor.prepare.fixes import apply_fixes, read_fixes
+from brain_tumor.source.layout import ImageFile
 
 FILES = [ImageFile(f"Training/{label}/{k}.png", "Training", label) for label in "ab" for k in range(3)]
 

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from scan_tables import FOLDS, connected, pool, random_data_set, split
 
-from brain_tumor.data.folds import FOLD_COLUMNS
-from brain_tumor.data.roles import leaks, roles
 from brain_tumor.errors import PipelineError
+from brain_tumor.split.folds import FOLD_COLUMNS
+from brain_tumor.split.leaks import leaks
+from brain_tumor.tables.roles import roles
 
 # --- folds
 

@@ -9,9 +9,9 @@ import pytest
 from scan_tables import connected, grouped, identical, pool, random_data_set, split
 
 from brain_tumor.audit.groups import GROUP_COLUMNS, PROVENANCE, group_table, known_patients, merge_groups
-from brain_tumor.data.folds import split_table
 from brain_tumor.errors import PipelineError
-from brain_tumor.tables import read_table
+from brain_tumor.split.folds import split_table
+from brain_tumor.tables.csv_tables import read_table
 
 NO_LINKS = (np.empty(0, int), np.empty(0, int))
 NOBODY = pd.DataFrame(columns=["path", "patient"], dtype=str)

@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from settings import preprocessing
 
-from brain_tumor.imaging import Preprocessing, UnreadableImage, decode, head_box, histogram, prepare, stretch
+from brain_tumor.imaging.decoding import UnreadableImage, decode
+from brain_tumor.imaging.preprocessing import Preprocessing, head_box, histogram, prepare, stretch
 
 PLAIN = Preprocessing(size=64, crop=False, clip=0)
 
@@ -240,7 +242,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(suffix):
         for position in random.integers(0, len(data), 5):
             data[position] = random.integers(256)
         try:
-            assert prepare(bytes(data), Preprocessing(64)).pixels.shape == (64, 64)
+            assert prepare(bytes(data), preprocessing(size=64)).pixels.shape == (64, 64)
             outcomes.add("read")
         except UnreadableImage:
             outcomes.add("refused")

@@ -3,18 +3,20 @@
 import keras
 import numpy as np
 import pytest
+from settings import preprocessing
 
-from brain_tumor.data.phantoms import draw_data_set
-from brain_tumor.evaluation.looking import hits, look, look_figures, map_similarity, peaks, prepared_box
-from brain_tumor.imaging import Preprocessing, decode, head_box, prepare
-from brain_tumor.model import networks
-from brain_tumor.model.maps import explained, outputs, randomised
-from brain_tumor.tables import read_table
+from brain_tumor.imaging.decoding import decode
+from brain_tumor.imaging.preprocessing import head_box, prepare
+from brain_tumor.networks import classifier
+from brain_tumor.prediction.maps import explained, outputs, randomised
+from brain_tumor.probes.saliency import compare, hits, map_similarity, peaks, prepared_box, saliency_scores
+from brain_tumor.source.phantoms.planting import draw_data_set
+from brain_tumor.tables.csv_tables import read_table
 
 
-def classifier(hidden: int) -> keras.Model:
+def network(hidden: int) -> keras.Model:
     keras.utils.set_random_seed(1)
-    return networks.build("compact", 64, 3, width=8, stride=32, hidden=hidden, dropout=0.3)
+    return classifier.build("compact", 64, 3, width=8, stride=32, hidden=hidden, dropout=0.3)
 
 
 def maps_of(model: keras.Model, images: np.ndarray, batch_size: int = 8) -> np.ndarray:
@@ -31,7 +33,7 @@ def images() -> np.ndarray:
 
 
 def test_without_a_hidden_layer_the_mean_of_a_map_is_the_logit(images):
-    model = classifier(0)
+    model = network(0)
     maps = maps_of(model, images, batch_size=2)
     assert maps.shape == (5, 4, 4, 3)
     means, expected = maps.mean(axis=(1, 2)), logits(model, images)
@@ -41,12 +43,12 @@ def test_without_a_hidden_layer_the_mean_of_a_map_is_the_logit(images):
 
 
 def test_with_a_hidden_layer_a_map_weighs_features_by_the_slope_of_the_logit(images):
-    model = classifier(16)
+    model = network(16)
     maps = maps_of(model, images)
     pooling = model.get_layer("features")
     trunk = keras.Model(model.input, [pooling.input, pooling.output])
     features, pooled = (np.asarray(values, np.float64) for values in trunk.predict_on_batch(images[..., None]))
-    head = networks.head(model)
+    head = classifier.head(model)
     step, slopes = 1e-3, np.zeros((5, pooled.shape[1], 3))
     for i in range(pooled.shape[1]):
         ends = [np.log(head.predict_on_batch(pooled + sign * step * np.eye(pooled.shape[1])[i])) for sign in (1, -1)]
@@ -57,7 +59,7 @@ def test_with_a_hidden_layer_a_map_weighs_features_by_the_slope_of_the_logit(ima
 
 
 def test_weights_drawn_anew_give_other_maps_and_leave_the_model_alone(images):
-    model = classifier(0)
+    model = network(0)
     before = maps_of(model, images)
     anew = maps_of(randomised(model, 2), images)
     assert np.abs(map_similarity(before[..., 0], anew[..., 0])).mean() < 0.8
@@ -74,9 +76,9 @@ def test_similarity_is_a_rank_correlation():
 def test_lesion_boxes_follow_the_preprocessing(tmp_path):
     """The lesion of a simulated scan, painted white, is found in the prepared image where its box says."""
     root = tmp_path
-    draw_data_set(root, patients=2, slices=2, size=128, test_share=0.3, copies=0.0, wrong_labels=0.0, seed=3)
+    draw_data_set(root, patients=2, slices=2, image_size=128, test_share=0.3, copies=0.0, wrong_labels=0.0, seed=3)
     truth = read_table(root / "truth.csv")
-    options = Preprocessing(size=96)
+    options = preprocessing(size=96)
     checked = 0
     for row in truth[truth["lesion_x"] != ""].itertuples():
         content = (root / row.path).read_bytes()
@@ -84,7 +86,7 @@ def test_lesion_boxes_follow_the_preprocessing(tmp_path):
         left, top, right, bottom = prepared_box(decode(content), box, options)
         assert (right - left) / (bottom - top) == pytest.approx(box[2] / box[3], rel=1e-6)
         # The same box, cut out of the scan and out of the prepared image, shows the same: compare the mean greys.
-        grey, pixels = decode(content), prepare(content, Preprocessing(size=96, clip=0)).pixels
+        grey, pixels = decode(content), prepare(content, preprocessing(size=96, clip=0)).pixels
         x, y, w, h = box
         cut = pixels[round(top) : round(bottom), round(left) : round(right)]
         assert cut.mean() == pytest.approx(grey[y : y + h, x : x + w].mean(), abs=14)
@@ -109,10 +111,10 @@ def test_figures_of_maps_count_lesions_only_where_they_are_known():
     brains = np.zeros((3, 64, 64), bool)
     brains[:, 16:48, 16:48] = True
     lesions = np.array([[16, 16, 32, 32], [40, 40, 48, 48], [np.nan] * 4])
-    figures = look_figures(look(maps, -maps, brains, lesions))
+    figures = saliency_scores(compare(maps, -maps, brains, lesions))
     assert figures["n"] == 3 and figures["n_lesion"] == 2
     assert figures["peak_in_lesion"] == 0.5
     assert figures["peak_in_brain"] == 1 and figures["peak_in_brain_by_chance"] == 0.25
     assert figures["randomised_similarity"] == -1
     assert figures["peak_in_lesion_by_chance"] == pytest.approx((32**2 + 24**2) / 2 / 64**2, abs=1e-6)
-    assert "peak_in_lesion" not in look_figures(look(maps, -maps, brains, np.full((3, 4), np.nan)))
+    assert "peak_in_lesion" not in saliency_scores(compare(maps, -maps, brains, np.full((3, 4), np.nan)))

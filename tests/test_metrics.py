@@ -7,9 +7,9 @@ import pytest
 import sklearn.metrics as sk
 from scored import CLASSES, one_hot, scored
 
-from brain_tumor.evaluation import curves
-from brain_tumor.evaluation.metrics import cohort_metrics
-from brain_tumor.evaluation.reliability import expected_calibration_error, reliability_table
+from brain_tumor.metrics import curves
+from brain_tumor.metrics.reliability import expected_calibration_error, reliability_table
+from brain_tumor.metrics.scores import cohort_metrics
 
 
 def leaves(value, prefix=()):

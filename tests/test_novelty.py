@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from brain_tumor.data.phantoms import draw_scan
-from brain_tumor.evaluation.novelty import fit_novelty, novelty_figures
-from brain_tumor.evaluation.odd_pictures import DEVELOPMENT, HELD_OUT, KINDS, odd_picture
+from brain_tumor.perturbations.non_scans import DEVELOPMENT, HELD_OUT, KINDS, non_scan
+from brain_tumor.probes.novelty import fit_novelty, novelty_scores
+from brain_tumor.source.phantoms.scanner import draw_scan
 
 
 def features(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +42,7 @@ def test_figures_against_scikit_learn():
     rng = np.random.default_rng(5)
     scans = rng.normal(0.5, 0.3, 400)
     odd = pd.DataFrame({"kind": np.repeat(["chart", "text"], 100), "score": rng.normal(1.5, 0.6, 200)})
-    figures = novelty_figures(scans, odd)
+    figures = novelty_scores(scans, odd)
     truth = np.repeat([0, 1], [400, 200])
     assert figures["roc_auc"] == pytest.approx(roc_auc_score(truth, [*scans, *odd["score"]]), abs=1e-6)
     assert figures["detected"] == np.mean(odd["score"] > 1)
@@ -56,10 +56,10 @@ def test_figures_against_scikit_learn():
 def test_odd_pictures_repeat_differ_and_leave_the_scan_alone(kind):
     scans = [draw_scan("glioma", plane="axial", patient=p, index=0, size=200, seed=0)[0] for p in (1, 2)]
     before = scans[0].copy()
-    first = odd_picture(kind, 1, scans[0])
+    first = non_scan(kind, 1, scans[0])
     assert first.dtype == np.uint8 and first.ndim == 2 and first.std() > 3
-    np.testing.assert_array_equal(first, odd_picture(kind, 1, scans[0]))
-    other = odd_picture(kind, 2, scans[1])
+    np.testing.assert_array_equal(first, non_scan(kind, 1, scans[0]))
+    other = non_scan(kind, 2, scans[1])
     assert other.shape != first.shape or (other != first).mean() > 0.01
     np.testing.assert_array_equal(scans[0], before)
 

@@ -15,8 +15,8 @@ from conftest import ROOT
 from playwright.sync_api import expect
 from scratch import environment
 
-from brain_tumor.imaging import decode
-from brain_tumor.serving.exported import read_exported, write_exported
+from brain_tumor.exported.classifier_file import read_exported, write_exported
+from brain_tumor.imaging.decoding import decode
 
 DATA = """([base64, name]) => {
   const bytes = Uint8Array.from(atob(base64), c => c.charCodeAt(0)), data = new DataTransfer();

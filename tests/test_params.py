@@ -82,6 +82,7 @@ def test_a_whole_number_does_where_a_fraction_is_meant(tmp_path):
         ("evaluate", "evalute", "evaluate"),
         ("train.epochs", "epohcs", "train.epochs"),
         ("train.augment.rotate", "rotation", "train.augment.rotate"),
+        ("preprocess.image_size", "size", "preprocess.image_size"),  # its name in former versions
     ],
 )
 def test_a_misspelt_key_is_named_with_the_nearest_known_one(tmp_path, key, misspelt, nearest):
@@ -106,6 +107,25 @@ def test_a_key_too_many_is_refused(tmp_path, addition, wrong, received, nearest)
         assert part is None or part in text
 
 
+@pytest.mark.parametrize("name", ["folds", "seed", "threads"])
+def test_a_key_that_moved_is_found_in_its_section(tmp_path, name):
+    path = tmp_path / "params.yaml"
+    path.write_text(COMMITTED.replace("\ntrain:", f"\ntrain:\n  {name}: 1 #", 1), encoding="utf-8")
+    assert repr(f"run.{name}") in complaint(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "source"),
+    [
+        ("owner-1/some_set", ("kaggle", "owner-1/some_set")),
+        ("folder:~/my scans/a:b", ("folder", "~/my scans/a:b")),
+        ("phantoms", ("phantoms", "phantoms")),
+    ],
+)
+def test_the_kinds_of_data_sets(tmp_path, value, source):
+    assert load_params(edited(tmp_path, "data.dataset", value)).data.source == source
+
+
 def test_a_nested_key_too_many_is_refused(tmp_path):
     """What `dvc exp run -S train.epoch=3` makes of the file."""
     path = tmp_path / "params.yaml"
@@ -128,7 +148,7 @@ def test_a_nested_key_too_many_is_refused(tmp_path):
         ("preprocess.crop", "yes", "'yes'"),
         ("audit.patients", "5", "5"),
         ("model", "3", "3"),
-        ("train.folds", "0", "0"),
+        ("run.folds", "0", "0"),
     ],
 )
 def test_a_wrong_type_is_refused_and_never_guessed_at(tmp_path, key, value, received):
@@ -145,10 +165,15 @@ def test_a_wrong_type_is_refused_and_never_guessed_at(tmp_path, key, value, rece
     [
         ("data.dataset", "no-owner"),
         ("data.dataset", "a/b/c"),
+        ("data.dataset", "../b"),
+        ("data.dataset", "a/--unzip"),
+        ("data.dataset", "-a/b"),
+        ("data.dataset", "https://example.org/a.zip"),
+        ("data.dataset", "'folder:'"),
         ("data.retries", "-1"),
         ("phantoms.patients", "1"),
-        ("preprocess.size", "100"),  # no multiple of 16
-        ("preprocess.size", "0"),
+        ("preprocess.image_size", "100"),  # no multiple of 16
+        ("preprocess.image_size", "0"),
         ("preprocess.clip", "50"),
         ("preprocess.max_rejected", "1.5"),
         ("split.strategy", "patients"),
@@ -172,7 +197,7 @@ def test_a_wrong_type_is_refused_and_never_guessed_at(tmp_path, key, value, rece
 def test_an_impossible_value_is_refused(tmp_path, key, value):
     text = complaint(edited(tmp_path, key, value))
     assert key in text
-    assert value.lstrip(".") in text
+    assert value.strip("'").lstrip(".") in text
 
 
 @pytest.mark.parametrize(
@@ -180,8 +205,8 @@ def test_an_impossible_value_is_refused(tmp_path, key, value):
     [("[5]", "5"), ("[0, 7, 1]", "7"), ("[1, 0, 1]", "[1, 0, 1]"), ("[]", "[]"), ("[-1]", "-1"), ("['0']", "'0'")],
 )
 def test_folds_to_train_exist_and_stand_once(tmp_path, value, said):
-    text = complaint(edited(tmp_path, "train.folds", value))
-    assert "train.folds" in text
+    text = complaint(edited(tmp_path, "run.folds", value))
+    assert "run.folds" in text
     assert said in text
 
 
@@ -194,12 +219,12 @@ def test_compact_has_no_weights_to_keep(tmp_path, key, value, said):
 
 
 def test_the_last_fold_exists(tmp_path):
-    assert load_params(edited(tmp_path, "train.folds", "[4, 0]")).train.folds == [4, 0]
-    text = complaint(edited(tmp_path, "train.folds", "[5]"))
+    assert load_params(edited(tmp_path, "run.folds", "[4, 0]")).run.folds == [4, 0]
+    text = complaint(edited(tmp_path, "run.folds", "[5]"))
     assert "split.folds = 5" in text
 
 
-@pytest.mark.parametrize("key", ["phantoms.patients", "train.folds", "train.augment.erase"])
+@pytest.mark.parametrize("key", ["phantoms.patients", "run.folds", "train.augment.erase"])
 def test_a_missing_key_is_named(tmp_path, key):
     text = complaint(edited(tmp_path, key, None))
     assert "missing" in text

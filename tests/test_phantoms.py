@@ -15,14 +15,16 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from brain_tumor.data.layout import list_images
-from brain_tumor.data.phantoms import CLASSES, PLANES, draw_data_set, draw_scan
 from brain_tumor.errors import PipelineError
+from brain_tumor.source.layout import list_images
+from brain_tumor.source.phantoms.patients import CLASSES
+from brain_tumor.source.phantoms.planting import draw_data_set
+from brain_tumor.source.phantoms.scanner import PLANES, draw_scan
 
 ARGUMENTS = {
     "patients": 6,
     "slices": 4,
-    "size": 112,
+    "image_size": 112,
     "test_share": 0.34,
     "copies": 0.3,
     "wrong_labels": 0.08,
@@ -79,7 +81,7 @@ def test_same_arguments_give_the_same_bytes_here_and_in_another_process(root, tm
     (tmp_path / "other").mkdir()
     code = (
         f"import pathlib, sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'src')!r})\n"
-        f"from brain_tumor.data.phantoms import draw_data_set\n"
+        f"from brain_tumor.source.phantoms.planting import draw_data_set\n"
         f"draw_data_set(pathlib.Path('other'), **{ARGUMENTS!r})"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
@@ -154,7 +156,7 @@ def test_wrong_labels_stand_where_told(root, truth):
     drawn = next(row for row in wrong if not row["copy_of"])
     number, index = int(drawn["patient"][1:]), int(drawn["slice"])
     image, _ = draw_scan(
-        drawn["true_label"], plane=drawn["plane"], patient=number, index=index, size=ARGUMENTS["size"], seed=11
+        drawn["true_label"], plane=drawn["plane"], patient=number, index=index, size=ARGUMENTS["image_size"], seed=11
     )
     assert np.abs(image.astype(int) - read(root, drawn["path"])).mean() < 3
 
@@ -256,7 +258,14 @@ def test_brightness_and_size_do_not_tell_the_class():
 
 
 def test_arguments_out_of_range_are_refused_in_one_line(root, tmp_path):
-    for change in ({"patients": 1}, {"slices": 0}, {"size": 8}, {"copies": -0.1}, {"wrong_labels": 2}, {"seed": -1}):
+    for change in (
+        {"patients": 1},
+        {"slices": 0},
+        {"image_size": 8},
+        {"copies": -0.1},
+        {"wrong_labels": 2},
+        {"seed": -1},
+    ):
         with pytest.raises(PipelineError, match=f"expected {next(iter(change))} .* got ") as refusal:
             draw_data_set(tmp_path, **{**ARGUMENTS, **change})
         assert "\n" not in str(refusal.value)

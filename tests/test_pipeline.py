@@ -90,7 +90,7 @@ def test_nothing_tracked_tells_where_or_when_it_was_made(small_run):
         ("predict.flips", False, JUDGED - {"novelty", "export"}),
         ("evaluate.min_class_images", 2, {"validate", "evaluate", "audit_model", "export", "report"}),
         ("evaluate.searched_folds", [1], {"evaluate", "report"}),
-        ("train.folds", [0, 1], {"train@1"} | JUDGED),
+        ("run.folds", [0, 1], {"train@1"} | JUDGED),
         ("audit.max_group_share", 0.6, {"audit", "report"}),
     ],
 )
@@ -100,7 +100,9 @@ def test_a_change_reruns_what_follows_from_it(small_clone, key, value, expected)
     assert len(ran) == len(expected) and set(ran) == expected
 
 
-@pytest.mark.parametrize(("stage", "key"), [("preprocess", "preprocess.size"), ("download", "phantoms.size")])
+@pytest.mark.parametrize(
+    ("stage", "key"), [("preprocess", "preprocess.image_size"), ("download", "phantoms.image_size")]
+)
 def test_another_size_is_not_taken_from_the_run_cache(small_clone, stage, key):
     change(small_clone, key, 80)
     assert stages_run(run("dvc", "repro", stage, cwd=small_clone).stdout) == [stage]
@@ -180,8 +182,7 @@ def test_dvc_tracks_every_param():
             users = [name for name, keys in stages.items() if {section, f"{section}.{key}"} & keys]
             assert users, f"{section}.{key} is tracked by no stage"
     # a further fold must not re-run the others
-    assert "train.folds" not in stages["train"] and "train" not in stages["train"]
-    assert {f"train.{key}" for key in params.train.model_dump()} - {"train.folds"} <= stages["train"]
+    assert not {"run", "run.folds"} & stages["train"]
 
 
 def test_tree_without_git(project):

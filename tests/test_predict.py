@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from brain_tumor import Classifier
-from brain_tumor.imaging import UnreadableImage, decode
+from brain_tumor.imaging.decoding import UnreadableImage, decode
 
 FILE = "src/brain_tumor/serving/classifier.tflite"
 

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from brain_tumor.data.phantoms import draw_scan
-from brain_tumor.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupted
-from brain_tumor.evaluation.robustness import robustness_figures, robustness_rows, stratified_sample
+from brain_tumor.perturbations.corruptions import CORRUPTIONS, STRENGTHS, corrupted
+from brain_tumor.probes.robustness import robustness_rows, robustness_scores, stratified_sample
+from brain_tumor.source.phantoms.scanner import draw_scan
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_scores_by_corruption_and_strength():
         called = np.array(["a", "b", "c"])[table[["p_a", "p_b", "p_c"]].to_numpy().argmax(axis=1)]
         assert row.balanced_accuracy == pytest.approx(balanced_accuracy_score(table["label"], called), abs=1e-6)
         assert row.balanced_accuracy_ci_low < row.balanced_accuracy < row.balanced_accuracy_ci_high
-    figures = robustness_figures(rows)
+    figures = robustness_scores(rows)
     assert figures["n"] == 90 and figures["clean"] == rows["balanced_accuracy"][0]
     assert figures["mean"] == pytest.approx(rows["balanced_accuracy"][1:].mean(), abs=1e-6)
     assert figures["rain"]["strength_2"] == rows["balanced_accuracy"][7]

@@ -24,8 +24,8 @@ from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.pixels import get_decoder
 
-from brain_tumor.imaging import UnreadableImage
-from brain_tumor.serving.scans import SUFFIXES, is_candidate, read_scans
+from brain_tumor.imaging.decoding import UnreadableImage
+from brain_tumor.serving.readers.reading import SUFFIXES, is_candidate, read_scans
 
 RANDOM = np.random.default_rng(0)
 DEEP = RANDOM.integers(0, 4096, (30, 40)).astype(np.uint16)
@@ -401,7 +401,8 @@ def test_the_filters_of_warnings_survive_reads_in_many_threads():
 PROGRAM = """
 import sys
 from pathlib import Path
-from brain_tumor.serving.scans import UnreadableImage, read_scans
+from brain_tumor.imaging.decoding import UnreadableImage
+from brain_tumor.serving.readers.reading import read_scans
 for name in ("picture", "nifti", "raw"):
     print(*({"tensorflow", "pandas", "sklearn", "matplotlib", "nibabel"} & set(sys.modules)))
     try:

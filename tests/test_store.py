@@ -13,15 +13,16 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from settings import preprocessing
 
 import brain_tumor
-from brain_tumor.data.layout import list_images
-from brain_tumor.data.preparing import prepare_data_set
-from brain_tumor.data.store import Store, fingerprint
 from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_file, replacing_folder, write_json, write_text
-from brain_tumor.imaging import Preprocessing, prepare
-from brain_tumor.tables import read_table, write_table
+from brain_tumor.imaging.preprocessing import Preprocessing, prepare
+from brain_tumor.prepare.preparing import prepare_data_set
+from brain_tumor.source.layout import list_images
+from brain_tumor.tables.csv_tables import read_table, write_table
+from brain_tumor.tables.store import Store, fingerprint
 
 SMALL = Preprocessing(size=32, crop=True, clip=0.5)
 SOURCES = str(Path(brain_tumor.__file__).parents[1])
@@ -180,7 +181,7 @@ def test_too_many_rejected_files_leave_everything_as_it_was(tmp_path, existing):
         prepare_data_set(root, work / "store", SMALL, 1.0)
     before = contents(work)
     with pytest.raises(PipelineError) as caught:
-        prepare_data_set(root, work / "store", Preprocessing(48), 0.24)
+        prepare_data_set(root, work / "store", preprocessing(size=48), 0.24)
     assert len(str(caught.value).splitlines()) == 1
     for part in ("3 of 12", "0.24", "a/00-empty.png"):
         assert part in str(caught.value)
@@ -233,9 +234,9 @@ def test_a_killed_process_leaves_nothing_that_looks_finished(tmp_path, many_file
         prepare_data_set(small, target, SMALL, 0.0)
     before = contents(target)
     program = (
-        "import sys; from brain_tumor.data.preparing import prepare_data_set;"
-        "from brain_tumor.imaging import Preprocessing;"
-        "prepare_data_set(sys.argv[1], sys.argv[2], Preprocessing(size=128), 0.0)"
+        "import sys; from brain_tumor.prepare.preparing import prepare_data_set;"
+        "from brain_tumor.imaging.preprocessing import Preprocessing;"
+        "prepare_data_set(sys.argv[1], sys.argv[2], Preprocessing(128, True, 0.5), 0.0)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, many_files, target], env=os.environ | {"PYTHONPATH": SOURCES}
@@ -252,8 +253,8 @@ def test_a_killed_process_leaves_nothing_that_looks_finished(tmp_path, many_file
     assert contents(target) == before
     assert target.exists() == existing
 
-    assert prepare_data_set(small, target, Preprocessing(48), 0.0) == 2
-    check_against_files(small, target, Preprocessing(48))
+    assert prepare_data_set(small, target, preprocessing(size=48), 0.0) == 2
+    check_against_files(small, target, preprocessing(size=48))
     assert sorted(tmp_path.iterdir()) == sorted([small, target])
 
 

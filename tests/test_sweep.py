@@ -48,15 +48,15 @@ def test_trials_are_experiments_and_the_study_goes_on(small_clone):
 
 def test_a_hopeless_trial_is_stopped(small_clone):
     """A study that knows better trials prunes this one, and nothing of it stays behind."""
-    (small_clone / "space.yaml").write_text("folds: [0]\nspace:\n  train.seed: {low: 0, high: 9}\n")
+    (small_clone / "space.yaml").write_text("folds: [0]\nspace:\n  run.seed: {low: 0, high: 9}\n")
     url = f"sqlite:///{small_clone / 'sweep.db'}"
     study = optuna.create_study(study_name="sweep", storage=url, direction="maximize")
     for number in range(6):
         values = dict.fromkeys(range(1, 60), 1.1)  # more than any training can reach
-        distribution = {"train.seed": optuna.distributions.IntDistribution(0, 9)}
+        distribution = {"run.seed": optuna.distributions.IntDistribution(0, 9)}
         study.add_trial(
             optuna.trial.create_trial(
-                params={"train.seed": number}, distributions=distribution, value=1.1, intermediate_values=values
+                params={"run.seed": number}, distributions=distribution, value=1.1, intermediate_values=values
             )
         )
     change(small_clone, "train.epochs", 50)

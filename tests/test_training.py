@@ -9,15 +9,16 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from settings import augmentation
 
 from brain_tumor.errors import PipelineError
-from brain_tumor.model import networks, recipe, saving, training
-from brain_tumor.model.augment import Augmentation
-from brain_tumor.model.checkpoint import Checkpoint
-from brain_tumor.model.examples import image_examples
-from brain_tumor.model.predicting import predict
+from brain_tumor.networks import classifier, saving
+from brain_tumor.prediction.predicting import predict
+from brain_tumor.training import fitting, recipe
+from brain_tumor.training.checkpoint import Checkpoint
+from brain_tumor.training.examples import Examples, image_examples
 
-SCHEDULE = training.Schedule(
+SCHEDULE = fitting.Schedule(
     epochs=6,
     patience=6,
     batch_size=8,
@@ -51,9 +52,9 @@ def learn(schedule=SCHEDULE, examples=None, **options) -> tuple[keras.Model, lis
     keras.utils.set_random_seed(0)
     if examples is None:
         images, labels = squares()
-        examples = image_examples(images, labels, np.arange(48), np.arange(48, 64), augmentation=Augmentation())
-    model = networks.build("compact", 32, 2, **TINY)
-    return model, training.fit(model, examples, schedule=schedule, seed=0, **options)
+        examples = image_examples(images, labels, np.arange(48), np.arange(48, 64), augmentation=augmentation())
+    model = classifier.build("compact", 32, 2, **TINY)
+    return model, fitting.fit(model, examples, schedule=schedule, seed=0, **options)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_early_stopping_waits_for_patience():
     rows = np.arange(16)
     hopeless = dataclasses.replace(SCHEDULE, epochs=50, patience=2, learning_rate=1e-9)
     labels = np.random.default_rng(1).integers(0, 2, 16)
-    _, history = learn(hopeless, image_examples(images, labels, rows, rows, augmentation=Augmentation()))
+    _, history = learn(hopeless, image_examples(images, labels, rows, rows, augmentation=augmentation()))
     scores = [row["validation/macro_f1"] for row in history]
     assert len(history) == scores.index(max(scores)) + 1 + 2
 
@@ -141,7 +142,7 @@ def test_a_training_never_goes_on_from_another(tmp_path):
 
 
 def test_two_trainers_never_share_a_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr("brain_tumor.model.checkpoint._PATIENCE", 0.1)
+    monkeypatch.setattr("brain_tumor.training.checkpoint._PATIENCE", 0.1)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -157,7 +158,7 @@ def test_two_trainers_never_share_a_checkpoint(tmp_path, monkeypatch):
 HOLD = """
 import sys
 sys.path.insert(0, "src")
-from brain_tumor.model.checkpoint import Checkpoint
+from brain_tumor.training.checkpoint import Checkpoint
 with Checkpoint(sys.argv[1], "run"):
     print("held", flush=True)
     sys.stdin.read()
@@ -166,11 +167,11 @@ with Checkpoint(sys.argv[1], "run"):
 
 def batches(schedule, labels, rows):
     """All (inputs, targets, weights) of epoch 1, for inputs that tell their row."""
-    examples = training.Examples(
+    examples = Examples(
         np.arange(len(labels), dtype=np.float32)[:, None], labels, rows, rows, lambda row, rng: np.float32([row])
     )
     steps = len(rows) // schedule.batch_size
-    return [np.concatenate(part) for part in zip(*training._batches(examples, steps, schedule, 3, 0, 1), strict=True)]
+    return [np.concatenate(part) for part in zip(*fitting._batches(examples, steps, schedule, 3, 0, 1), strict=True)]
 
 
 def test_sampling_shows_every_class_equally_often():
@@ -188,8 +189,8 @@ def test_sampling_shows_every_class_equally_often():
 def test_mixing_blends_inputs_and_targets_alike():
     labels = np.repeat([0, 1, 2], 24)
     values = np.array([0.0, 1.0, 10.0], np.float32)
-    examples = training.Examples(labels, labels, np.arange(72), labels, lambda row, rng: values[[labels[row]]])
-    parts = list(training._batches(examples, 9, dataclasses.replace(SCHEDULE, mix=0.4, balance="none"), 3, 0, 1))
+    examples = Examples(labels, labels, np.arange(72), labels, lambda row, rng: values[[labels[row]]])
+    parts = list(fitting._batches(examples, 9, dataclasses.replace(SCHEDULE, mix=0.4, balance="none"), 3, 0, 1))
     inputs, targets, _ = (np.concatenate(part) for part in zip(*parts, strict=True))
     np.testing.assert_allclose(inputs[:, 0], targets @ values, rtol=1e-5)
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
@@ -211,10 +212,10 @@ def test_model_file_is_the_same_bytes_in_two_processes(tmp_path):
     code = """if True:
         import sys
         sys.path.insert(0, "src")
-        from brain_tumor.model import networks, saving
-        from brain_tumor.model.determinism import make_deterministic
+        from brain_tumor.networks import classifier, saving
+        from brain_tumor.networks.determinism import make_deterministic
         make_deterministic(threads=1, seed=3)
-        model = networks.build("compact", 32, 3, width=4, stride=16, hidden=0, dropout=0.1)
+        model = classifier.build("compact", 32, 3, width=4, stride=16, hidden=0, dropout=0.1)
         saving.save_model(sys.argv[1], model, {"classes": ["a", "b", "c"]})
     """
     for name in ("a.keras", "b.keras"):
@@ -227,10 +228,10 @@ def test_foreign_and_newer_files_are_refused(trained, tmp_path):
     with pytest.raises(PipelineError, match="train stage"):
         saving.read_metadata(path)
     trained[0].save(path)
-    with pytest.raises(PipelineError, match="train it anew"):
+    with pytest.raises(PipelineError, match="train it again"):
         saving.read_metadata(path)
     path.write_bytes(b"not a model")
-    with pytest.raises(PipelineError, match="train it anew"):
+    with pytest.raises(PipelineError, match="train it again"):
         saving.load_model(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("metadata.json", json.dumps({"brain_tumor": {"format_version": 99}}))
@@ -254,7 +255,7 @@ def test_precision_is_of_the_training_and_not_of_the_model(tmp_path, precision):
             weights=None,
             features=np.empty(0),
             schedule=dataclasses.replace(SCHEDULE, epochs=3),
-            augmentation=Augmentation(),
+            augmentation=augmentation(),
             precision=precision,
             backbone_rate=1.0,
             seed=0,

@@ -9,8 +9,8 @@ from conftest import run
 from test_pipeline import change, stages_run
 
 from brain_tumor.errors import PipelineError
-from brain_tumor.model import networks, transfer
-from brain_tumor.model.optimizing import LayerwiseAdamW
+from brain_tumor.networks import applications, backbone, classifier, trunks
+from brain_tumor.training.optimizing import LayerwiseAdamW, layer_rates
 
 SIZE = 32
 CLASSES = 3
@@ -32,11 +32,11 @@ def weights_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(weights_file):
-    return transfer.application_weights("mobilenet_v2", str(weights_file))
+    return applications.application_weights("mobilenet_v2", str(weights_file))
 
 
 def build(weights, frozen=0.0, stride=32, hidden=0):
-    return networks.build(
+    return classifier.build(
         "mobilenet_v2",
         SIZE,
         CLASSES,
@@ -60,7 +60,7 @@ def build(weights, frozen=0.0, stride=32, hidden=0):
     ],
 )
 def test_grey_pixels_reach_the_backbone_as_its_own_preprocessing_gives_them(name, module):
-    trunk = transfer.application_trunk(name, SIZE)
+    trunk = applications.application_trunk(name, SIZE)
     pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 1), np.uint8)
     expected = module.preprocess_input(np.repeat(pixels, 3, axis=-1).astype(np.float32))
     scaled = keras.Model(trunk.input, trunk.get_layer("scale").output).predict_on_batch(pixels)
@@ -73,13 +73,13 @@ def test_grey_pixels_reach_the_backbone_as_its_own_preprocessing_gives_them(name
 
 def test_an_unknown_backbone_is_refused_with_the_known_ones():
     with pytest.raises(PipelineError, match=r"'alexnet'.*MobileNetV2"):
-        transfer.application_trunk("alexnet", SIZE)
+        applications.application_trunk("alexnet", SIZE)
 
 
 def test_weights_arrive_whatever_the_size(weights, weights_file):
     network = keras.applications.MobileNetV2(include_top=False, weights=str(weights_file), input_shape=(64, 64, 3))
     rgb = np.random.default_rng(1).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
-    trunk = transfer.application_trunk("mobilenet_v2", 64)
+    trunk = applications.application_trunk("mobilenet_v2", 64)
     trunk.set_weights(weights)
     body = next(layer for layer in trunk.layers if isinstance(layer, keras.Model))
     np.testing.assert_array_equal(body.predict_on_batch(rgb), network.predict_on_batch(rgb))
@@ -87,7 +87,7 @@ def test_weights_arrive_whatever_the_size(weights, weights_file):
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50", "efficientnet_b0"])
 def test_a_trunk_that_ends_early_is_the_beginning_of_the_whole(name):
-    whole, early = (transfer.application_trunk(name, 64, stride) for stride in (32, 16))
+    whole, early = (applications.application_trunk(name, 64, stride) for stride in (32, 16))
     keras.utils.set_random_seed(1)
     values = [np.random.default_rng(k).uniform(0.5, 1, v.shape) * 0.1 for k, v in enumerate(whole.weights)]
     whole.set_weights(values)
@@ -98,19 +98,19 @@ def test_a_trunk_that_ends_early_is_the_beginning_of_the_whole(name):
     rgb = np.random.default_rng(1).uniform(0, 1, (1, 64, 64, 3)).astype(np.float32)
     np.testing.assert_array_equal(bodies[1].predict_on_batch(rgb), cut.predict_on_batch(rgb))
     with pytest.raises(PipelineError, match="stride of 5"):
-        transfer.application_trunk(name, 64, 5)
+        applications.application_trunk(name, 64, 5)
 
 
 def test_the_sha_tells_the_values(weights, tmp_path):
-    about = transfer.write_backbone(tmp_path, weights)
-    again, digest = transfer.read_backbone(tmp_path)
+    about = backbone.write_backbone(tmp_path, weights)
+    again, digest = backbone.read_backbone(tmp_path)
     assert digest == about["sha256"] and len(digest) == 64
     for one, other in zip(weights, again, strict=True):
         np.testing.assert_array_equal(one, other)
     changed = [weights[0] + 1e-3, *weights[1:]]
-    assert transfer.write_backbone(tmp_path, changed)["sha256"] != digest
-    transfer.write_backbone(tmp_path, None)
-    assert transfer.read_backbone(tmp_path) == (None, "")
+    assert backbone.write_backbone(tmp_path, changed)["sha256"] != digest
+    backbone.write_backbone(tmp_path, None)
+    assert backbone.read_backbone(tmp_path) == (None, "")
 
 
 @pytest.mark.parametrize("frozen", [0.0, 0.5, 1.0])
@@ -133,7 +133,7 @@ def test_what_is_frozen_stays_and_normalisation_always_does(weights, frozen):
 def test_early_layers_learn_more_slowly(weights):
     """One step of Adam moves every weight by its rate, whatever the gradient."""
     model = build(weights)
-    rates = transfer.layer_rates(model, 0.01)
+    rates = layer_rates(model, 0.01)
     assert rates[0] == pytest.approx(0.01) and rates[-2:] == [1, 1] and rates == sorted(rates)
     before = [variable.numpy() for variable in model.trainable_variables]
     model.compile(LayerwiseAdamW(1e-3, weight_decay=0.0, rates=rates), "categorical_crossentropy")
@@ -148,10 +148,10 @@ def test_early_layers_learn_more_slowly(weights):
 @pytest.mark.parametrize(("stride", "hidden"), [(32, 0), (16, 8)])
 def test_the_head_on_features_is_the_whole_network(weights, stride, hidden):
     model = build(weights, 1.0, stride, hidden)
-    trunk = networks.trunk("mobilenet_v2", SIZE, width=4, stride=stride, weights=weights)
+    trunk = trunks.trunk("mobilenet_v2", SIZE, width=4, stride=stride, weights=weights)
     images = np.random.default_rng(4).integers(0, 256, (6, SIZE, SIZE), np.uint8)
-    features = transfer.pooled_features(trunk, images, batch_size=4)
-    head = networks.head(model)
+    features = backbone.pooled_features(trunk, images, batch_size=4)
+    head = classifier.head(model)
     assert head.count_params() == model.count_params() - trunk.count_params()
     for view, pixels in enumerate((images, images[:, :, ::-1])):
         np.testing.assert_allclose(

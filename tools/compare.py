@@ -20,8 +20,9 @@ from scratch import ROOT
 sys.path.insert(0, str(ROOT / "src"))
 
 from brain_tumor.errors import PipelineError
-from brain_tumor.evaluation.cohorts import cohorts, load_predictions
+from brain_tumor.evaluation.cohorts import cohorts
 from brain_tumor.evaluation.comparison import paired_differences
+from brain_tumor.prediction.tables import load_predictions
 
 _FILES = ("params.yaml", "metrics/test.json", "data/split/folds.csv")
 _PREDICTIONS = "data/predictions/test"

@@ -47,7 +47,7 @@ def run_trial(trial: optuna.Trial, name: str, changes: dict, folds: list[int]) -
         TrialFailed: it ended with an error.
     """
     settings = [part for key, value in changes.items() for part in ("-S", f"{key}={value}")]
-    command = ["dvc", "exp", "run", "--temp", "--name", name, "-S", f"train.folds={folds}", *settings, "validate"]
+    command = ["dvc", "exp", "run", "--temp", "--name", name, "-S", f"run.folds={folds}", *settings, "validate"]
     log = ROOT / "logs" / f"{name}.log"
     log.parent.mkdir(exist_ok=True)
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "encoding": "utf-8"}

@@ -22,9 +22,23 @@ def _unique(values: list) -> list:
     return values
 
 
+# Kind of data set -> what data.dataset looks like; the group is what names the data set.
+_DATA_SETS = {
+    "kaggle": r"([A-Za-z0-9_][A-Za-z0-9_-]*/[A-Za-z0-9_][A-Za-z0-9_-]*)",
+    "folder": r"folder:(.+)",
+    "phantoms": r"(phantoms)",
+}
+
+
+def _source(value: str) -> tuple[str, str]:
+    for kind, pattern in _DATA_SETS.items():
+        if match := re.fullmatch(pattern, value):
+            return kind, match[1]
+    raise ValueError("expected a Kaggle slug owner/name, folder:PATH or phantoms")
+
+
 def _data_set(value: str) -> str:
-    if not re.fullmatch(r"phantoms|folder:.+|[\w-]+/[\w-]+", value):
-        raise ValueError("expected a Kaggle slug owner/name, folder:PATH or phantoms")
+    _source(value)
     return value
 
 
@@ -37,11 +51,16 @@ class Data(_Section):
     retries: Annotated[int, Field(ge=0, le=20)]
     stall_seconds: Annotated[float, Field(gt=0, le=3600)]
 
+    @property
+    def source(self) -> tuple[str, str]:
+        """Kind of the data set ("kaggle", "folder" or "phantoms"), and its slug, path or name."""
+        return _source(self.dataset)
+
 
 class Phantoms(_Section):
     patients: Annotated[int, Field(ge=2, le=100_000)]
     slices: Annotated[int, Field(ge=1, le=100)]
-    size: Annotated[int, Field(ge=64, le=1024)]
+    image_size: Annotated[int, Field(ge=64, le=1024)]
     test_share: Annotated[float, Field(ge=0, lt=1)]
     copies: Annotated[float, Field(ge=0, le=0.5)]
     wrong_labels: Annotated[float, Field(ge=0, le=0.5)]
@@ -49,7 +68,7 @@ class Phantoms(_Section):
 
 
 class Preprocess(_Section):
-    size: Annotated[int, Field(ge=32, le=1024, multiple_of=16)]
+    image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=16)]
     crop: bool
     clip: Annotated[float, Field(ge=0, lt=50)]
     max_rejected: Share
@@ -98,10 +117,13 @@ class Augment(_Section):
     erase: Share
 
 
-class Train(_Section):
+class Run(_Section):
     folds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_unique)]
     seed: Seed
     threads: Annotated[int, Field(ge=1, le=256)]
+
+
+class Train(_Section):
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     patience: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=1, le=4096)]
@@ -141,13 +163,14 @@ class Novelty(_Section):
 
 
 class Params(_Section):
-    """All sections of params.yaml, one per stage; the file says what each knob does."""
+    """All sections of params.yaml; the file says what each parameter does."""
 
     data: Data
     phantoms: Phantoms
     preprocess: Preprocess
     audit: Audit
     split: Split
+    run: Run
     model: Model
     train: Train
     predict: Predict
@@ -157,8 +180,8 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _folds_exist(self) -> "Params":
-        if (largest := max(self.train.folds)) >= self.split.folds:
-            raise ValueError(f"train.folds received {largest}; folds are below split.folds = {self.split.folds}")
+        if (largest := max(self.run.folds)) >= self.split.folds:
+            raise ValueError(f"run.folds received {largest}; folds are below split.folds = {self.split.folds}")
         return self
 
     @model_validator(mode="after")
@@ -171,11 +194,11 @@ class Params(_Section):
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
-    """Read and validate.
+    """Read and validate params.yaml.
 
     Raises:
-        PipelineError: one line that names the first wrong key, what was received, what is accepted
-            and, for an unknown key, the nearest known one.
+        PipelineError: one line that names the first wrong key, the received value, what is accepted and, for an
+            unknown key, the nearest known one.
     """
     path = Path(path)
     try:
@@ -190,7 +213,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        # A misspelt key is missing, too: say the cause and not the consequence.
+        # A misspelt key is also a missing one: report the cause and not the consequence.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         raise PipelineError(f"{path}: {_one_line(errors[0])}") from error
 
@@ -198,11 +221,9 @@ def load_params(path: Path | str = "params.yaml") -> Params:
 def _one_line(error: dict) -> str:
     if not error["loc"]:
         return str(error["ctx"]["error"])
-    *parents, name = (str(part) for part in error["loc"])
-    key = ".".join([*parents, name])
+    key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _known_keys(parents)
-        nearest = ".".join([*parents, *difflib.get_close_matches(name, known, n=1, cutoff=0)])
+        nearest = difflib.get_close_matches(key, _known_keys(Params), n=1, cutoff=0)[0]
         return f"unknown key {key!r}, received {reprlib.repr(error['input'])}; the nearest known key is {nearest!r}"
     if error["type"] == "missing":
         return f"missing key {key!r}: add it"
@@ -210,8 +231,10 @@ def _one_line(error: dict) -> str:
     return f"{key} received {reprlib.repr(error['input'])}; {accepted[0].lower()}{accepted[1:]}"
 
 
-def _known_keys(parents: list[str]) -> list[str]:
-    section = Params
-    for name in parents:
-        section = section.model_fields[name].annotation
-    return list(section.model_fields)
+def _known_keys(section: type[BaseModel], above: str = "") -> list[str]:
+    known = []
+    for name, field in section.model_fields.items():
+        known.append(above + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            known += _known_keys(field.annotation, f"{above}{name}.")
+    return known

@@ -1,1 +1,1 @@
-"""What is wrong with a data set or a split: copies, groups, label faults, shortcuts. No TensorFlow here."""
+"""Stage `audit`: copies, patients, groups and contradicting labels of a data set, before anything is split."""

@@ -1,17 +1,17 @@
-"""Which images show the same picture: byte for byte, or re-compressed, resized, brightened, cropped, turned."""
+"""Images that show the same picture: identical files, or re-compressed, resized, brightened, cropped or turned ones."""
 
 import numpy as np
 import pandas as pd
 
 from brain_tumor.audit.hashing import WINDOWS, candidates
-from brain_tumor.audit.matching import lay_on, similarity
+from brain_tumor.audit.matching import register, similarity
 from brain_tumor.audit.views import ORIENTATIONS
 from brain_tumor.progress import bar
 
 IDENTICAL, COPY, LOOK_ALIKE = "identical", "copy", "look_alike"
 COPY_COLUMNS = ["kind", "path", "other", "score", "orientation"]
 
-# Below this correlation of the whole pictures no copy was seen; their detail is not compared.
+# No copy has a correlation of the whole pictures below this; the detail of such pairs is not compared.
 _LEAST_CORRELATION = 0.6
 
 
@@ -23,16 +23,16 @@ def find_copies(
     Args:
         index: index of the store: columns path and sha256.
         views: (m, SIZE, SIZE) uint8, one per distinct content, as `reading.read_views` gives them.
-        hash_distance: bits of the 256-bit hashes that candidates may differ in.
-        candidates_per_image: look-alikes whose pixels are compared, per image.
-        crops: compare crops as well; costs 81 times as many comparisons of hashes.
-        least: similarity (see `matching.similarity`) from which a candidate is a copy.
+        hash_distance: number of bits of the 256-bit hashes that candidates may differ in.
+        candidates_per_image: number of look-alikes per image whose pixels are compared.
+        crops: compare crops as well; takes 81 times as many comparisons of hashes.
+        least: smallest similarity (see `matching.similarity`) of a copy.
 
     Returns:
-        Columns `COPY_COLUMNS`, sorted by kind and falling score. kind is "identical" (path is the first of its
+        Columns `COPY_COLUMNS`, sorted by kind and falling score. kind is "identical" (path is the first of several
         byte-identical files, other each further one), "copy", or "look_alike" for candidates that were compared and
-        not accepted. A content that stands in several files is represented by the first of them in pairs of
-        the two latter kinds. `orientation` is what has to be done to the image at `path`.
+        not accepted. In pairs of the latter two kinds, the first of several byte-identical files represents them all.
+        `orientation` is what has to be done to the image at `path` to match `other`.
     """
     paths = index.drop_duplicates("sha256")["path"].to_numpy(str)
     first = index.groupby("sha256")["path"].transform("first")
@@ -44,7 +44,7 @@ def find_copies(
     scores = np.full(len(found.a), -1.0)
     for m in bar(range(len(scores)), desc="match", unit="pair"):
         a, b = views[found.a[m]], views[found.b[m]]
-        part, correlation = lay_on(a, found.orientation[m], WINDOWS[found.window[m]], b)
+        part, correlation = register(a, found.orientation[m], WINDOWS[found.window[m]], b)
         if correlation >= _LEAST_CORRELATION:
             scores[m] = similarity(part, b)
     alike = pd.DataFrame(

@@ -1,24 +1,11 @@
-"""What the audit found, a row per finding, and counted."""
-
-from pathlib import Path
+"""The findings of the audit as a table and as numbers."""
 
 import pandas as pd
 
-from brain_tumor.audit.copies import COPY, IDENTICAL, LOOK_ALIKE
-from brain_tumor.audit.gallery import MOST, gallery_png
-from brain_tumor.audit.views import ORIENTATIONS
-from brain_tumor.progress import bar
+from brain_tumor.audit.copies import LOOK_ALIKE
 
 FINDING_COLUMNS = ["kind", "path", "label", "other", "other_label", "score", "orientation"]
 LABEL_CONFLICT, PATIENT_CONFLICT = "label_conflict", "patient_conflict"
-
-_TITLES = {
-    IDENTICAL: "Byte-identical files",
-    COPY: "Copies, the least certain first",
-    LOOK_ALIKE: "Not accepted as copies, the most alike first",
-    LABEL_CONFLICT: "One picture in two classes",
-    PATIENT_CONFLICT: "One patient in two classes",
-}
 
 
 def findings_table(index: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
@@ -31,14 +18,14 @@ def findings_table(index: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFram
 
     Returns:
         Columns `FINDING_COLUMNS`. Kinds:
-        identical, copy: two files of one picture; score is their similarity.
-        label_conflict: two files of one picture (directly or over further copies) in different classes; a row per
-            file whose class is not the one that its picture has most often, beside one that has it; score is the
-            share of the picture's files in that class.
-        patient_conflict: an image whose class is not the one that its patient has most often, beside one that
-            has it; score is the share of the patient's images in that class. One patient may have two tumours, so it
-            is a doubt and no proof.
-        The doubtful ones stand first within copies (lowest score), the surest first within conflicts.
+        identical, copy: two files of the same picture; score is their similarity.
+        label_conflict: two files of the same picture (directly or through further copies) in different classes; one
+            row per file whose class is not the most frequent one of its picture, beside a file that has that class;
+            score is the share of the picture's files in that class.
+        patient_conflict: an image whose class is not the most frequent one of its patient, beside an image that has
+            that class; score is the share of the patient's images in that class. One patient may have two tumours,
+            so this is a doubt and not a proof.
+        Copies are sorted by rising score (the least certain first), conflicts by falling score.
     """
     label = dict(zip(index["path"], index["label"], strict=True))
     accepted = pairs[pairs["kind"] != LOOK_ALIKE].sort_values(["kind", "score", "path", "other"])
@@ -55,7 +42,7 @@ def findings_table(index: pd.DataFrame, pairs: pd.DataFrame, groups: pd.DataFram
 def audit_metrics(
     index: pd.DataFrame, findings: pd.DataFrame, groups: pd.DataFrame, fixed: pd.DataFrame
 ) -> dict[str, dict | int | float]:
-    """The findings as nested numbers.
+    """The findings as nested dictionaries of numbers.
 
     Args:
         index: index of the store: columns path, sha256, label and folder.
@@ -66,8 +53,8 @@ def audit_metrics(
     Returns:
         n; byte_identical.{groups,images}; copies.{groups,images,largest}, byte-identical ones included;
         conflicts.{label,patient}, images; groups.{n,largest,largest_share}; share_without_patient;
-        folders.<folder>.{n,with_copy_elsewhere,with_patient_elsewhere,copies.<class>} where the set has several
-        folders: images that have a copy, or their patient, in another one; fixes.{dropped,relabelled}.
+        folders.<folder>.{n,with_copy_elsewhere,with_patient_elsewhere,copies.<class>} if the set has several
+        folders: images that have a copy, or their patient, in another folder; fixes.{dropped,relabelled}.
     """
     contents = index.groupby("sha256")["path"].transform("size")
     size = groups["group"].value_counts()
@@ -92,25 +79,6 @@ def audit_metrics(
     return figures
 
 
-def pair_galleries(folder: Path | str, root: Path | str, findings: pd.DataFrame, pairs: pd.DataFrame) -> None:
-    """Draw `<kind>.png` for each kind of pair that a person should judge, at most 52 of each.
-
-    Args:
-        folder: existing, to write to.
-        root: of the data set.
-        findings: what `findings_table` returns; kinds stand in it the ones to judge first.
-        pairs: what `copies.find_copies` returns, for the nearest pairs that were not accepted.
-    """
-    nearest = pairs[pairs["kind"] == LOOK_ALIKE].sort_values(["score", "path", "other"], ascending=[False, True, True])
-    shown = {kind: findings[findings["kind"] == kind] for kind in _TITLES} | {LOOK_ALIKE: nearest}
-    for kind, title in bar(_TITLES.items(), desc="draw", unit="page"):
-        rows = []
-        for row in shown[kind].head(MOST).itertuples():
-            turned = f", {row.orientation}" if row.orientation not in ("", ORIENTATIONS[0]) else ""
-            rows.append(((row.path, row.other), f"{row.path}\n{row.other}\n{row.score:.3f}{turned}"))
-        gallery_png(Path(folder) / f"{kind}.png", root, rows, f"{title} ({len(rows)} of {len(shown[kind])})", images=2)
-
-
 def _across_folders(index: pd.DataFrame, groups: pd.DataFrame) -> dict[str, dict]:
     table = groups.assign(label=index["label"].to_numpy(), folder=index["folder"].to_numpy())
 
@@ -130,7 +98,7 @@ def _across_folders(index: pd.DataFrame, groups: pd.DataFrame) -> dict[str, dict
 
 
 def _minority(table: pd.DataFrame, key: str, kind: str) -> pd.DataFrame:
-    """Images of another class than most of those that share `key`, the surest first."""
+    """Images of another class than most images that share `key`, the largest majority first."""
     rows = []
     for _, part in table.groupby(key):
         counts = part["label"].value_counts()

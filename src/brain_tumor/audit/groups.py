@@ -1,4 +1,4 @@
-"""Which images must stay together: those of one patient, and those of one picture."""
+"""Groups of images that must not be separated: images of one patient, and copies of one picture."""
 
 import re
 from pathlib import Path
@@ -10,11 +10,11 @@ from scipy.sparse.csgraph import connected_components
 
 from brain_tumor.audit.copies import LOOK_ALIKE
 from brain_tumor.errors import PipelineError
-from brain_tumor.tables import read_table
+from brain_tumor.tables.csv_tables import read_table
 
 # Source slice, patient and patient group of the images of the Kaggle set that could be matched with
 # the figshare set of Cheng et al. (doi 10.6084/m9.figshare.1512427); see ATTRIBUTION.md.
-PROVENANCE = Path(__file__).parents[1] / "data" / "provenance.csv"
+PROVENANCE = Path(__file__).with_name("provenance.csv")
 
 GROUP_COLUMNS = ["path", "group", "kind", "patient", "copies"]
 
@@ -27,20 +27,20 @@ def group_table(
     max_share: float,
     provenance: Path | str = PROVENANCE,
 ) -> pd.DataFrame:
-    """Merge known patients and copies into the groups that no split may part.
+    """Merge known patients and copies into groups that no split may separate.
 
     Args:
         index: index of the store: columns path and sha256.
         pairs: what `copies.find_copies` returns.
-        own_patients: (n,) str, patients the user knows of, "" where none; they add to the published ones and never
-            part them.
+        own_patients: (n,) str, patients that the user provides, "" if unknown; they are merged with the published
+            ones and never separate them.
         max_share: largest share of the images that one group may have.
         provenance: table sha256,source,source_slice,group of published facts about images.
 
     Returns:
-        Columns `GROUP_COLUMNS`, in the order of `index`. `group` and `copies` are named by the lowest path in
-        them; `copies` is "" for an image without a copy. `kind` is "patient" where the patient of any image of
-        the group is known, else "copy", or "single" for a group of one image. `patient` is "" where unknown.
+        Columns `GROUP_COLUMNS`, in the order of `index`. `group` and `copies` are named by their lowest path;
+        `copies` is "" for an image without a copy. `kind` is "patient" if the patient of any image of the group is
+        known, else "copy", or "single" for a group of one image. `patient` is "" if unknown.
 
     Raises:
         PipelineError: a group is larger than `max_share`: a chain of look-alikes, or a wrong patient.
@@ -71,27 +71,32 @@ def group_table(
 
 
 def known_patients(paths: pd.Series, table: pd.DataFrame, expression: str | None) -> pd.Series:
-    """Patients of own data.
+    """Patients that the user provides.
 
     Args:
         paths: of the images, relative to the root of the data set.
         table: columns path,patient, at most one patient per path.
-        expression: regular expression that is searched in each path the table does not name; its first group (or
-            the whole match) is the patient.
+        expression: regular expression that is searched for in each path that is not in the table; its first group (or
+            the whole match) is the patient. None: only the table counts.
 
     Returns:
-        (n,) str with the index of `paths`, "" where nothing is known.
+        (n,) str with the index of `paths`, "" if unknown.
 
     Raises:
-        PipelineError: the table names a path that is not there or several patients for one; the expression is
-            no valid one or matches no image.
+        PipelineError: the table contains an unknown path or several patients for one path; the expression is invalid
+            or matches no image.
+
+    Example:
+        >>> nothing = pd.DataFrame({"path": [], "patient": []}, dtype=str)
+        >>> known_patients(pd.Series(["glioma/p01_2.png", "glioma/x.png"]), nothing, r"(p\\d+)_").tolist()
+        ['p01', '']
     """
     if (several := table.groupby("path")["patient"].nunique() > 1).any():
         raise PipelineError(f"expected one patient per path in data/patients.csv, {several.idxmax()!r} has several")
-    if strangers := sorted(set(table["path"]) - set(paths)):
+    if unknown := sorted(set(table["path"]) - set(paths)):
         raise PipelineError(
-            f"expected paths of the data set in data/patients.csv, {strangers[0]!r} is none "
-            f"({len(strangers)} of {len(table)}): write them as in data/prepared/index.csv"
+            f"expected paths of the data set in data/patients.csv, {unknown[0]!r} is none "
+            f"({len(unknown)} of {len(table)}): write them as in data/prepared/index.csv"
         )
     listed = dict(zip(table["path"], table["patient"], strict=True))
     patients = paths.map(lambda path: listed.get(path, ""))
@@ -111,7 +116,7 @@ def known_patients(paths: pd.Series, table: pd.DataFrame, expression: str | None
 
 
 def merge_groups(paths: pd.Series, keys: list[pd.Series], links: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Join images that share a value in any of `keys` or are linked, over any number of steps.
+    """Join images that share a value in any of `keys` or are linked, through any number of steps.
 
     Args:
         paths: (n,) names of the images.
@@ -119,7 +124,7 @@ def merge_groups(paths: pd.Series, keys: list[pd.Series], links: tuple[np.ndarra
         links: two (m,) int, rows of images that belong together.
 
     Returns:
-        (n,) str: the lowest path of the group each image belongs to.
+        (n,) str: the lowest path of each image's group.
     """
     n = len(paths)
     images, nodes = [links[0]], [links[1]]
@@ -137,6 +142,6 @@ def merge_groups(paths: pd.Series, keys: list[pd.Series], links: tuple[np.ndarra
 
 
 def _facts(index: pd.DataFrame, provenance: Path | str) -> pd.DataFrame:
-    """Published facts of each image by its content; "" where there are none."""
+    """Published facts of each image by its content; "" if there are none."""
     facts = read_table(provenance).drop_duplicates("sha256")[["sha256", "source", "source_slice", "group"]]
     return index[["sha256"]].merge(facts, on="sha256", how="left").fillna("")

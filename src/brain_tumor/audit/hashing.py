@@ -2,7 +2,7 @@
 
 A bit tells whether one cell of a 12 x 12 thumbnail is brighter than its neighbour to the left or above (the
 "difference hash" of N. Krawetz, 2013, in both directions). The eight comparisons next to the corners are left
-out: background, and without them the 256 bits are closed under flips and quarter turns.
+out: they are background, and without them flips and quarter turns permute the 256 bits.
 """
 
 import itertools
@@ -17,8 +17,8 @@ from brain_tumor.progress import bar
 
 BITS = 256
 _GRID = 12
-# What a copy may have lost at two opposite edges of the head, as shares of its box; a crop between two of
-# these is near enough to either for its hash.
+# What a copy may lack at two opposite edges of the head, as shares of its box; the hash of a crop between two of
+# these is near enough to theirs.
 _CUTS = tuple(itertools.product((0.0, 0.05, 0.1), repeat=2))
 WINDOWS = np.array(
     [
@@ -41,13 +41,13 @@ _KEPT = _kept_bits()
 @dataclass(frozen=True)
 class Candidates:
     """Pairs of views that may show the same picture: the crop `window` of view `a`, brought into
-    `orientation`, looks like view `b`. All (m,) int; each pair stands once, whichever of the two was cropped.
+    `orientation`, looks like view `b`. All (m,) int; each pair is listed once, whichever of the two was cropped.
 
     Attributes:
         a, b: rows of the views.
         orientation: position in `ORIENTATIONS`.
         window: row of `WINDOWS`.
-        distance: bits that differ.
+        distance: number of bits that differ.
     """
 
     a: np.ndarray
@@ -101,7 +101,7 @@ def candidates(pictures: np.ndarray, radius: int, most: int, windows: np.ndarray
     Args:
         pictures: (n, SIZE, SIZE) uint8 views.
         radius: largest number of bits that differ.
-        most: partners per view, the nearest first: bounds the work on large sets of look-alikes.
+        most: largest number of partners per view, the nearest first; limits the work on large sets of look-alikes.
         windows: the crops to look for, the first rows of `WINDOWS`.
     """
 
@@ -119,26 +119,26 @@ def candidates(pictures: np.ndarray, radius: int, most: int, windows: np.ndarray
 def nearest_pairs(
     database: np.ndarray, variants: Iterable[np.ndarray], radius: int, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of hashes that are near when one of the two is replaced by one of its variants.
+    """Pairs of hashes that are near if one of the two is replaced by one of its variants.
 
     Args:
         database: (n, 32) uint8.
-        variants: each (n, 32) uint8; the first eight are the orientations of the uncropped views, of which either
-            of two views may be the one that is turned.
+        variants: each (n, 32) uint8; the first eight are the orientations of the uncropped views, for which it does
+            not matter which of the two views is turned.
         radius: largest number of bits that differ.
         most: pairs per hash, the nearest first.
 
     Returns:
-        (m,) int64 each: a, b, the number of the variant of a that is near b, the distance. Each pair stands once.
+        (m,) int64 each: a, b, the number of the variant of a that is near b, the distance. Each pair is listed once.
     """
     n, found = len(database), np.empty((0, 3), np.int64)
     for variant, queries in enumerate(variants):
         a, b, distance = search(database, queries, radius)
-        # Turned either way, two uncropped views are equally far apart: one of the ways is enough.
+        # Two uncropped views are equally far apart whichever of them is turned: one way is enough.
         other = a < b if variant < len(ORIENTATIONS) else a != b
         a, b, distance = a[other], b[other], distance[other]
-        # One number says how a pair was found and whether its first view is the changed one; the order
-        # settles ties between equal distances.
+        # One number holds how a pair was found and whether its first view is the changed one; its order
+        # decides between equal distances.
         pair, how = np.minimum(a, b) * n + np.maximum(a, b), variant * 2 + (a > b)
         found = _nearest(np.concatenate([found, np.column_stack([pair, distance, how])]))
     pair, distance, how = found.T

@@ -1,11 +1,11 @@
-"""Whether two views show the same picture: lay one on the other, then compare their detail.
+"""Do two views show the same picture? One is registered to the other, then their detail is compared.
 
 Neighbouring slices of a patient have the same outline and differ in their detail, copies share it. So the
 score is a local correlation: the mean, over all places where both pictures have texture, of the correlation
 within a small window (normalised cross-correlation; J. P. Lewis, Vision Interface, 1995). Changes of
-brightness and contrast do not touch it; saturated places are left out.
+brightness and contrast do not affect it; saturated places are left out.
 
-Laying on is a search in whole pixels, and the score is made of whole-number sums: it has the same bits on
+The registration is a search in whole pixels, and the score is made of whole-number sums: it has the same bits on
 every processor.
 """
 
@@ -17,7 +17,7 @@ from brain_tumor.audit.views import SIZE, oriented, resized
 _MARGIN = SIZE // 8  # how far beyond a view the other may reach, pixels
 _NARROWEST = 5 * SIZE // 8  # a crop leaves at least so much of the edge, pixels
 _STEPS = 6
-_FIT = 48  # edge of the pictures that are laid on each other, pixels
+_FIT = 48  # edge of the pictures that are registered, pixels
 _LARGEST_STEP = 8  # pixels per edge of the window
 
 _COMPARED = 128  # edge of the pictures whose detail is compared, pixels
@@ -38,7 +38,7 @@ def place_window(window: np.ndarray, orientation: int) -> np.ndarray:
     return np.array([columns[0], columns[-1] + 1, rows[0], rows[-1] + 1])
 
 
-def lay_on(a: np.ndarray, orientation: int, window: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
+def register(a: np.ndarray, orientation: int, window: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
     """Find the part of a view that another view shows, starting from a guess.
 
     Gauss-Newton steps on the four edges of the part and on gain and offset of the intensities (Lucas and
@@ -76,13 +76,13 @@ def lay_on(a: np.ndarray, orientation: int, window: np.ndarray, b: np.ndarray) -
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean local correlation of two pictures that lie on each other, -1 to 1, in steps of 0.0001.
+    """Mean local correlation of two registered pictures, -1 to 1, in steps of 0.0001.
 
     Args:
         a, b: (SIZE, SIZE) uint8.
 
     Returns:
-        The mean over the windows in which both have texture and are not saturated; -1 where there are too few.
+        The mean over the windows in which both have texture and are not saturated; -1 if there are too few.
     """
     a, b = resized(a, _COMPARED).astype(np.float64), resized(b, _COMPARED).astype(np.float64)
     n = _NEIGHBOURHOOD**2

@@ -1,4 +1,4 @@
-"""Every file of a data set read once for the audit: its view and its traits."""
+"""Reading every file of a data set once for the audit: its view and its traits."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ import pandas as pd
 
 from brain_tumor.audit.traits import traits
 from brain_tumor.audit.views import SIZE, view
-from brain_tumor.imaging import decode
+from brain_tumor.imaging.decoding import decode
 from brain_tumor.progress import bar
 
 

@@ -1,11 +1,11 @@
-"""What a file tells about its source instead of the disease: size, borders, grey levels, JPEG quality."""
+"""Traits of a file that depend on its source and not on the disease: size, borders, grey levels, JPEG quality."""
 
 import io
 
 import numpy as np
 from PIL import Image
 
-from brain_tumor.imaging import head_box
+from brain_tumor.imaging.preprocessing import head_box
 
 KINDS = {
     "size": ["width", "height"],
@@ -29,7 +29,7 @@ def traits(data: bytes, grey: np.ndarray) -> dict[str, float]:
     Returns:
         width, height in pixels; aspect = width / height; mean and standard deviation of the outermost ring in
         grey levels; what lies outside the box of the head at each edge, as a share of the image; the share of
-        pixels in 16 ranges of grey; mean step of the JPEG quantisation table (small: high quality; 0: no JPEG);
+        pixels in 16 ranges of grey; mean step of the JPEG quantisation table (small: high quality; 0: not a JPEG);
         bits of the file per pixel.
     """
     height, width = grey.shape

@@ -1,9 +1,9 @@
-"""The part of a scan that its copies share: without borders, cut to the head, in the full grey scale."""
+"""Views: scans normalised so that copies look alike, without borders, cropped to the head, over the full grey scale."""
 
 import cv2
 import numpy as np
 
-from brain_tumor.imaging import head_box, stretch
+from brain_tumor.imaging.preprocessing import head_box, stretch
 
 SIZE = 128
 """Edge of a view in pixels."""
@@ -22,7 +22,7 @@ ORIENTATIONS = (
 _CLIP = 0.5  # percent, as in the default preprocessing
 # A row or column of an added border has at most this variance (grey levels squared): JPEG noise.
 _FLAT = 9
-# Lines thinner than 1 / _LINE of the picture's edge are no head; noise is smoothed over 1 / _SMOOTHING of it.
+# Lines thinner than 1 / _LINE of the edge are not part of the head; noise is smoothed over 1 / _SMOOTHING of the edge.
 _LINE = 100
 _SMOOTHING = 50
 # The grey of a noisy background is taken from the darkest part of what is not black, percent.
@@ -30,9 +30,9 @@ _BACKGROUND = 5
 
 
 def view(grey: np.ndarray) -> np.ndarray:
-    """Cut away borders of any grey level and the background, stretch the intensities and the box to a square.
+    """Remove borders of any grey level and the background, stretch the intensities, and resize to a square.
 
-    The aspect ratio is given up: a copy may have been squeezed.
+    The aspect ratio is not kept: a copy may have been squeezed.
 
     Args:
         grey: (height, width) uint8.
@@ -41,12 +41,12 @@ def view(grey: np.ndarray) -> np.ndarray:
         (SIZE, SIZE) uint8, the same bits on every processor.
     """
     grey = stretch(_without_border(grey), _CLIP)
-    # Without thin lines, writing and noise, so that a copy with less of them gets the same box.
+    # Without thin lines, text and noise, so that a copy with fewer of them gets the same box.
     edge = min(grey.shape)
     line, blur = max(edge // _LINE, 1), max(edge // _SMOOTHING, 3)
     opened = cv2.morphologyEx(grey, cv2.MORPH_OPEN, np.ones((line, line), np.uint8))
     smooth = cv2.blur(opened, (blur, blur))
-    # Above the grey of a noisy background, so that its noise decides nothing; pure black is padding.
+    # Above the grey of a noisy background, so that noise does not matter; pure black is padding.
     grey_parts = smooth[smooth > 0]
     background = int(np.percentile(grey_parts, _BACKGROUND, method="lower")) if len(grey_parts) else 0
     left, top, right, bottom = head_box(cv2.subtract(smooth, background))

@@ -1,1 +1,1 @@
-"""From predicted probabilities to figures and pictures. Nothing here imports TensorFlow."""
+"""Stages `validate` and `evaluate`: cohorts, folds, decisions by thresholds, and the comparison of two models."""

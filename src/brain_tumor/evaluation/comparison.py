@@ -3,18 +3,18 @@
 import numpy as np
 import pandas as pd
 
-from brain_tumor.evaluation.bootstrap import confusion_scores, resampled_confusions
-from brain_tumor.evaluation.cohorts import class_names, probabilities
+from brain_tumor.metrics.bootstrap import confusion_scores, resampled_confusions
+from brain_tumor.prediction.tables import class_names, probabilities
 
 
 def paired_differences(former: pd.DataFrame, latter: pd.DataFrame) -> tuple[int, dict[str, dict[str, float]]]:
-    """Differences of the scores of `bootstrap.interval` on the images that two sets of predictions share.
+    """Differences of the scores of `metrics.bootstrap.interval` on the images that two sets of predictions share.
 
-    Both are resampled by the same draws of groups, so that what is hard for both does not widen the interval.
+    Both are resampled by the same draws of groups, so that images that are hard for both do not widen the interval.
 
     Args:
-        former, latter: rows of what `cohorts.load_predictions` returns, of one cohort each; the groups are those of
-            `latter`.
+        former, latter: rows of what `prediction.tables.load_predictions` returns, of one cohort each; the groups are
+            those of `latter`.
 
     Returns:
         Number of shared images, and score -> former, latter, difference (latter - former), low, high (95 %).

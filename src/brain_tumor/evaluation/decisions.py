@@ -1,4 +1,4 @@
-"""What a fold's validation images decide for its test images: prediction sets, and when not to answer."""
+"""Decisions by thresholds from the validation images of a fold: abstention and prediction sets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,23 +6,24 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from brain_tumor.evaluation.bootstrap import mean_interval
-from brain_tumor.evaluation.cohorts import class_names, probabilities
-from brain_tumor.evaluation.conformal import conformal_thresholds, prediction_sets
-from brain_tumor.evaluation.inputs import as_arrays, rounded
-from brain_tumor.evaluation.selective import abstention_threshold, risk_coverage, risk_coverage_area
+from brain_tumor.exported.prediction_sets import conformal_thresholds, prediction_sets
+from brain_tumor.metrics.arrays import as_arrays
+from brain_tumor.metrics.bootstrap import mean_interval
+from brain_tumor.metrics.rounding import rounded
+from brain_tumor.metrics.selective import abstention_threshold, risk_coverage, risk_coverage_area
+from brain_tumor.prediction.tables import class_names, probabilities
 
 LEVELS = (90, 95)
-"""Coverage of the prediction sets, percent."""
+"""Nominal coverage of the prediction sets, in percent."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What validation images decide.
+    """Thresholds from validation images.
 
     Attributes:
-        confidence: least probability at which the model answers; infinity: never.
-        sets: level of `LEVELS` -> (classes,) least probability of each class to be in the prediction set.
+        confidence: smallest probability at which the model answers; infinity: it always abstains.
+        sets: level of `LEVELS` -> (classes,) smallest probability at which each class is in the prediction set.
     """
 
     confidence: float
@@ -30,7 +31,7 @@ class Thresholds:
 
 
 def fit_thresholds(probabilities: np.ndarray, actual: np.ndarray, target_error: float) -> Thresholds:
-    """Learn from validation images: (n, classes) probabilities and (n,) int classes; `target_error` as for `decide`."""
+    """Fit on validation images: (n, classes) probabilities and (n,) int classes; `target_error` as for `decide`."""
     correct = probabilities.argmax(axis=1) == actual
     return Thresholds(
         abstention_threshold(probabilities.max(axis=1), correct, target_error),
@@ -39,16 +40,16 @@ def fit_thresholds(probabilities: np.ndarray, actual: np.ndarray, target_error: 
 
 
 def decide(frame: pd.DataFrame, validation: pd.DataFrame, target_error: float) -> pd.DataFrame:
-    """Apply to each image what its model's validation images say.
+    """Apply the thresholds of each model's validation images to its images.
 
     Args:
-        frame: rows of what `cohorts.load_predictions` returns, of one cohort.
-        validation: the same of the validation images of the same models.
-        target_error: share of wrong answers to stay within, see `selective.abstention_threshold`.
+        frame: rows of what `prediction.tables.load_predictions` returns, of one cohort.
+        validation: the same for the validation images of the same models.
+        target_error: largest share of wrong answers, see `metrics.selective.abstention_threshold`.
 
     Returns:
         A row per row of `frame` with label, group (if there is one), confidence, correct and answered (bool), and
-        per level and class set_<level>_<class> (bool: in the prediction set).
+        set_<level>_<class> (bool: in the prediction set) per level and class.
     """
     names = class_names(frame)
     parts = []
@@ -68,13 +69,14 @@ def decide(frame: pd.DataFrame, validation: pd.DataFrame, target_error: float) -
     return pd.concat(parts).loc[frame.index]
 
 
-def decision_figures(decided: pd.DataFrame, names: Sequence[str], target_error: float) -> dict:
-    """Figures of what `decide` returns.
+def decision_scores(decided: pd.DataFrame, names: Sequence[str], target_error: float) -> dict:
+    """Scores of what `decide` returns.
 
     Returns:
-        selective: risk_coverage_area; target_error, coverage (share of the images answered) and, where any is, error
-        of those, with its 95 % interval where groups are known. conformal.coverage_<level>: coverage with its interval,
-        mean_size, empty and single (shares of the sets) and per_class.<class>, coverage of the class.
+        selective: risk_coverage_area; target_error; coverage (share of the images that are answered); error of the
+        answers, if there are any, with its 95 % interval if groups are known. conformal.coverage_<level>: coverage
+        with its interval, mean_size, empty and single (shares of the sets) and per_class.<class>, coverage of the
+        class.
     """
     groups = decided["group"].to_numpy() if "group" in decided else None
     correct, answered = decided["correct"].to_numpy(), decided["answered"].to_numpy()

@@ -1,1 +1,1 @@
-"""Prediction without TensorFlow: the exported classifier, the command line, the server."""
+"""Prediction with the exported classifier, without TensorFlow: Python, command line, server and web page."""

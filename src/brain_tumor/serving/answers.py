@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-from brain_tumor.imaging import UnreadableImage
+from brain_tumor.imaging.decoding import UnreadableImage
 from brain_tumor.serving.classifier import Classifier, Prediction
-from brain_tumor.serving.scans import Scan, read_scans
+from brain_tumor.serving.readers.formats import Scan, read_scans
 
 _AT_ONCE = 8  # files read, and slices computed, as one batch: more gain nothing
 

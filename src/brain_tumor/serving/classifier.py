@@ -1,8 +1,10 @@
-"""From scans to answers with the exported classifier.
+"""From scans to predictions with the exported classifier.
 
 Example:
-    from brain_tumor import Classifier
-    Classifier.load().predict("scan.jpg").label
+    >>> classifier = Classifier.load()
+    >>> prediction = classifier.predict(np.zeros((256, 256), np.uint8))
+    >>> prediction.abstained, "novelty" in prediction.reasons[0]
+    (True, True)
 """
 
 from collections.abc import Sequence
@@ -11,26 +13,30 @@ from pathlib import Path
 
 import numpy as np
 
-from brain_tumor.evaluation.conformal import prediction_sets
-from brain_tumor.imaging import UnreadableImage, prepare_grey
-from brain_tumor.serving.exported import DEFAULT, Exported, read_exported
-from brain_tumor.serving.network import Network
-from brain_tumor.serving.scans import read_scans
+from brain_tumor.exported.classifier_file import Exported, read_exported
+from brain_tumor.exported.network import Network
+from brain_tumor.exported.prediction_sets import prediction_sets
+from brain_tumor.imaging.decoding import UnreadableImage
+from brain_tumor.imaging.preprocessing import prepare_grey
+from brain_tumor.serving.readers.formats import read_scans
+
+DEFAULT = Path(__file__).with_name("classifier.tflite")
+"""The classifier that comes with the package, exported from the committed run."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier says of one picture.
+    """The prediction for one slice.
 
     Attributes:
-        label: the most probable class, also where it abstains.
+        label: the most probable class, also if the classifier abstains.
         probabilities: class -> calibrated probability.
-        sets: promised coverage in percent -> classes; the true one is among them that often. May be empty.
+        sets: nominal coverage in percent -> classes of the prediction set, which may be empty.
         abstained: whether the label should not be relied on.
-        reasons: why it abstains, in words; empty where it does not.
-        novelty: distance from the scans it has learned from; above 1 the picture is likely no such scan.
-        maps: class -> (height, width) float32, what each place of the prepared picture adds to the class's logit.
-        pixels: (size, size) uint8, the picture as the network saw it.
+        reasons: why the classifier abstains, in words; empty if it does not.
+        novelty: novelty score; above 1 the picture is probably not a scan like those of training.
+        maps: class -> (height, width) float32, what each position of the prepared image adds to the class's logit.
+        pixels: (size, size) uint8, the prepared image, which is what the network sees.
     """
 
     label: str
@@ -49,10 +55,10 @@ class Prediction:
 
 
 class Classifier:
-    """An exported classifier, ready to predict. May be used by several threads at once.
+    """An exported classifier, ready to predict. Several threads may use it at once.
 
     Args:
-        exported: what `read_exported` returns.
+        exported: what `exported.classifier_file.read_exported` returns.
     """
 
     def __init__(self, exported: Exported) -> None:
@@ -63,19 +69,19 @@ class Classifier:
 
     @classmethod
     def load(cls, path: Path | str = DEFAULT) -> "Classifier":
-        """Load a classifier from the file that the stage `export` writes.
+        """Load a classifier from a file that the stage `export` wrote.
 
         Raises:
-            PipelineError: no such file, none of ours, of another format version, or damaged.
+            PipelineError: see `exported.classifier_file.read_exported`.
         """
         return cls(read_exported(path))
 
     def predict(self, scan: Path | str | bytes | np.ndarray) -> Prediction:
-        """Say what a scan shows.
+        """Predict what a scan shows.
 
         Args:
-            scan: path or content of an image, DICOM or NIfTI file (of many slices the middle one), or (height, width)
-                uint8 grey.
+            scan: path or content of an image, DICOM or NIfTI file (of several slices the middle one is used), or
+                (height, width) uint8 grey.
 
         Raises:
             UnreadableImage: it is no image, truncated, or of a senseless size.
@@ -92,11 +98,11 @@ class Classifier:
         return self.predict_many([slices[len(slices) // 2].pixels])[0]
 
     def predict_many(self, scans: Sequence[np.ndarray]) -> list[Prediction]:
-        """Say what some scans show, computed at once: each (height, width) uint8 grey."""
+        """Predict several scans in one forward pass: each (height, width) uint8 grey."""
         return self.predict_prepared(np.stack([prepare_grey(grey, self.preprocessing) for grey in scans]))
 
     def predict_prepared(self, images: np.ndarray) -> list[Prediction]:
-        """Say what (n, size, size) uint8 prepared images show."""
+        """Predict (n, size, size) uint8 prepared images."""
         found = self._network(images)
         novelties = self._novelty.score(found["features"])
         levels = {int(level): np.array(least) for level, least in self.metadata.sets.items()}

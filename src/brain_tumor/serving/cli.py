@@ -82,7 +82,7 @@ def _slice(text: str) -> str | int:
 
 def _predict(options: argparse.Namespace) -> int:
     from brain_tumor.serving.answers import File, stream
-    from brain_tumor.serving.formats import as_json, as_line, csv_header, csv_row, explained_picture, title
+    from brain_tumor.serving.output import as_json, as_line, csv_header, csv_row, explained_picture, title
 
     files = _files(options.paths)
     if not files:
@@ -119,7 +119,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _files(paths: list[Path]) -> list[Path]:
     """The files named, and the scans in the folders named, each folder in order."""
-    from brain_tumor.serving.scans import is_candidate
+    from brain_tumor.serving.readers.formats import is_candidate
 
     found: list[Path] = []
     for path in paths:

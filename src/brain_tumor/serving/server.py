@@ -23,10 +23,10 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from brain_tumor.exported.classifier_file import FORMAT_VERSION
 from brain_tumor.serving.answers import File, answer, cores
 from brain_tumor.serving.classifier import Classifier
-from brain_tumor.serving.exported import FORMAT_VERSION
-from brain_tumor.serving.formats import as_json
+from brain_tumor.serving.output import as_json
 from brain_tumor.serving.schema import UPLOAD, Health, Model, Predictions, Problem
 
 _WEB = Path(__file__).with_name("web")

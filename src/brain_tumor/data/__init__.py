@@ -1,1 +1,0 @@
-"""From a published archive to patient-grouped folds. Nothing here imports TensorFlow."""

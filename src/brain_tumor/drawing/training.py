@@ -1,0 +1,47 @@
+"""Learning curves."""
+
+from pathlib import Path
+
+import pandas as pd
+import seaborn
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from brain_tumor.drawing.style import figure_file
+
+
+def training_png(path: Path | str, histories: dict[int, pd.DataFrame]) -> None:
+    """Draw loss and validation macro-F1 by epoch, a colour per fold, with the chosen epoch marked.
+
+    Args:
+        path: PNG file to write.
+        histories: fold -> a row per epoch with columns epoch, train_loss, validation_loss and
+            validation_macro_f1. The chosen epoch is the first one of best macro-F1.
+    """
+    colors = seaborn.color_palette("colorblind", len(histories))
+    with figure_file(path, 10, 3.6) as figure:
+        loss, score = figure.subplots(1, 2)
+        key = []
+        for i, (fold, history) in enumerate(sorted(histories.items())):
+            epoch = history["epoch"]
+            dots = {"color": colors[i], "marker": ".", "markersize": 3}
+            loss.plot(epoch, history["train_loss"], linestyle=":", **dots)
+            loss.plot(epoch, history["validation_loss"], **dots)
+            score.plot(epoch, history["validation_macro_f1"], **dots)
+            best = history.loc[history["validation_macro_f1"].idxmax()]
+            chosen = {"color": colors[i], "marker": "o", "markersize": 7, "markeredgecolor": "black", "zorder": 3}
+            loss.plot(best["epoch"], best["validation_loss"], **chosen)
+            score.plot(best["epoch"], best["validation_macro_f1"], **chosen)
+            key.append(Line2D([], [], color=colors[i], label=f"fold {fold}"))
+        key += [
+            Line2D([], [], color="0.3", label="validation"),
+            Line2D([], [], color="0.3", linestyle=":", label="training"),
+            Line2D([], [], color="0.7", linestyle="", marker="o", markeredgecolor="black", label="chosen epoch"),
+        ]
+        loss.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
+        loss.set_ylim(0, 1.05 * loss.dataLim.ymax)
+        score.set(title="Validation macro-F1", xlabel="epoch", ylabel="macro-F1")
+        for axes in (loss, score):
+            axes.set_xlim(0.5, max(history["epoch"].max() for history in histories.values()) + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        figure.legend(handles=key, loc="outside right center")

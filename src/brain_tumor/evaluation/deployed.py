@@ -1,0 +1,42 @@
+"""Scores of the exported classifier as it answers: from a single view of each image, with abstention."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from brain_tumor.metrics.arrays import as_arrays
+from brain_tumor.metrics.rounding import rounded
+from brain_tumor.metrics.scores import cohort_metrics
+
+_SHOWN = ("n", "accuracy", "accuracy_ci_low", "accuracy_ci_high", "macro_f1", "macro_f1_ci_low", "macro_f1_ci_high")
+
+
+def deployed_scores(
+    table: pd.DataFrame,
+    probabilities: np.ndarray,
+    novel: np.ndarray,
+    classes: Sequence[str],
+    confidence: float,
+    min_class_images: int,
+) -> dict:
+    """Scores on a set of images.
+
+    Args:
+        table: n rows with label and group.
+        probabilities: (n, classes).
+        novel: (n,) bool, whether the novelty score is above its threshold.
+        classes: names of the columns of `probabilities`.
+        confidence: smallest probability at which the classifier answers.
+        min_class_images: as for `metrics.scores.cohort_metrics`.
+
+    Returns:
+        n, accuracy and macro_f1 with their intervals on all images; answered and novel, shares of the images; error of
+        the answers, if there are any.
+    """
+    actual, predicted, probabilities = as_arrays(table["label"], probabilities, classes)
+    scores = cohort_metrics(table["label"], probabilities, classes, min_class_images, table["group"])
+    answered = (probabilities.max(axis=1) >= confidence) & ~novel
+    figures = {name: scores[name] for name in _SHOWN if name in scores}
+    figures |= {"answered": rounded(answered.mean()), "novel": rounded(novel.mean())}
+    return figures | ({"error": rounded((predicted != actual)[answered].mean())} if answered.any() else {})

@@ -1,0 +1,1 @@
+"""From the bytes of an image file to the network's input array, and back to the scan for display."""

@@ -1,0 +1,1 @@
+"""Scores, curves and intervals from labels and probabilities. No files, no cohorts, no figures."""

@@ -1,0 +1,1 @@
+"""Changes of scans for tests: other scanners, masks, corruptions; and pictures that are no scans."""

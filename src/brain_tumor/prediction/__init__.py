@@ -1,0 +1,1 @@
+"""From a trained network to probabilities, activation maps, the exported network and the tables of predictions."""

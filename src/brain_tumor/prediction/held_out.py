@@ -1,0 +1,69 @@
+"""Predictions of a fold's model for the images that it did not learn from, as they are and perturbed."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pandas as pd
+
+from brain_tumor.perturbations.masks import MASKS, masked
+from brain_tumor.perturbations.shifts import SHIFTS, shifted
+from brain_tumor.prediction.predicting import prediction_table
+
+PARTS = {"validation": ("validation",), "test": ("test", "official_test")}
+"""Part -> roles. Kept apart so that a search by validation images computes no test figure."""
+
+
+def predict_part(
+    model: keras.Model, metadata: dict, images: np.ndarray, about: pd.DataFrame, part: str, **options
+) -> pd.DataFrame:
+    """The predictions of one part.
+
+    Args:
+        model, metadata: what `networks.saving.load_model` returns.
+        images: (n, size, size) uint8 of the store.
+        about: n rows with path, label and role, see `tables.roles`.
+        part: key of `PARTS`.
+        options: batch_size and flips, see `predicting.predict`.
+
+    Returns:
+        The rows of `about` in the part, with p_<class>... and raw_<class>...
+    """
+    rows = np.flatnonzero(about["role"].isin(PARTS[part]))
+    return prediction_table(model, metadata, images, rows, about.iloc[rows], **options)
+
+
+def predict_controls(
+    model: keras.Model,
+    metadata: dict,
+    images: np.ndarray,
+    about: pd.DataFrame,
+    part: str,
+    role: str,
+    **options,
+) -> pd.DataFrame:
+    """Predictions of perturbed images.
+
+    Validation images are shown as other scanners might have taken them, which a recipe may be chosen by; test images
+    without their brain, and with nothing but the brain, which tells what the network relies on.
+
+    Args:
+        model, metadata, images, about, part, options: as for `predict_part`.
+        role: of the images.
+
+    Returns:
+        As from `predict_part`, below each other for every control, which the column `control` names.
+    """
+    rows, tables = np.flatnonzero(about["role"] == role), []
+    for name, change in _controls(part).items():
+        perturbed = np.stack([change(images[row], row) for row in rows])
+        table = prediction_table(model, metadata, perturbed, np.arange(len(rows)), about.iloc[rows], **options)
+        tables.append(table.assign(control=name))
+    return pd.concat(tables)
+
+
+def _controls(part: str) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
+    """Control -> change of an image and its row, which seeds the noise."""
+    if part == "validation":
+        return {name: lambda pixels, row, name=name: shifted(pixels, name, seed=row) for name in SHIFTS}
+    return {name: lambda pixels, row, name=name: masked(pixels, name) for name in MASKS}

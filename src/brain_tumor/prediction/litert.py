@@ -1,0 +1,74 @@
+"""From a trained network to a LiteRT model, which runs without TensorFlow."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from brain_tumor.errors import PipelineError
+from brain_tumor.exported.network import Network
+from brain_tumor.prediction.maps import explained, outputs
+from brain_tumor.progress import bar
+
+_TOLERANCE = 1e-4  # of probabilities, between Keras and LiteRT
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same network computing in single precision throughout, as LiteRT does; its weights are float32 already."""
+
+    def single(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return layer.__class__.from_config(layer.get_config() | {"dtype": "float32"})
+
+    clone = keras.models.clone_model(model, clone_function=single, recursive=True)
+    clone.set_weights(model.get_weights())
+    return clone
+
+
+def to_litert(model: keras.Model) -> bytes:
+    """Convert a classifier with its maps and features.
+
+    Args:
+        model: what `networks.classifier.build` returns, trained, `in_float32`.
+
+    Returns:
+        A LiteRT model from `pixels` (n, size, size, 1) uint8, any n, to the outputs of `maps.explained`, by the same
+        names. The same weights give the same bytes.
+    """
+    whole = explained(model)
+    # Keras' own export takes floats only, four times the bytes to copy.
+    call = tf.function(
+        lambda pixels: whole(pixels, training=False),
+        input_signature=[tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8, name="pixels")],
+    )
+    owner = tf.Module()
+    owner.variables_of_the_model = [variable.value for variable in whole.variables]
+    return tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function()], owner).convert()
+
+
+def convert(model: keras.Model, images: np.ndarray, batch_size: int) -> tuple[bytes, dict[str, np.ndarray], float]:
+    """Convert a classifier and hold its answers against Keras's on every image.
+
+    Args:
+        model: trained, in any precision.
+        images: (n, size, size) uint8.
+        batch_size: images per forward pass.
+
+    Returns:
+        The LiteRT model; its probabilities (n, classes) and features (n, channels), by name; and the largest
+        difference of a probability from Keras.
+
+    Raises:
+        PipelineError: they differ by more than 0.0001.
+    """
+    model = in_float32(model)
+    content = to_litert(model)
+    network = Network(content)
+    starts = bar(range(0, len(images), batch_size), desc="exported", unit="batch")
+    parts = [network(images[start : start + batch_size]) for start in starts]
+    answers = {name: np.concatenate([part[name] for part in parts]) for name in ("probabilities", "features")}
+    expected = outputs(explained(model), images, batch_size)["probabilities"]
+    difference = float(np.abs(answers["probabilities"] - expected).max())
+    if difference > _TOLERANCE:
+        raise PipelineError(
+            f"expected answers within {_TOLERANCE} of Keras, the exported network is {difference:.1e} off"
+        )
+    return content, answers, difference

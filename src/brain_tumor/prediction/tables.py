@@ -1,0 +1,130 @@
+"""The tables of predictions: one row per image and model, with a probability per class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brain_tumor.errors import PipelineError
+from brain_tumor.tables.csv_tables import read_table
+
+PROBABILITY = "p_"
+"""Prefix of the columns of probabilities, after calibration."""
+UNCALIBRATED = "raw_"
+"""Prefix of the columns of probabilities before calibration."""
+
+
+def load_predictions(predictions_folder: Path | str, folds_csv: Path | str, folds: Sequence[int]) -> pd.DataFrame:
+    """Read the predictions of the given folds and join what the split says about each image.
+
+    Args:
+        predictions_folder: holds `fold-<k>.csv` with columns path, label, role, p_<class>... and raw_<class>...
+        folds_csv: the split: a row per image with at least path, label, patient, group and fold.
+        folds: folds to read, in this order; other files in the folder are ignored.
+
+    Returns:
+        A row per image and model: the columns of the predictions (probabilities float64), patient and group
+        (str, patient "" if unknown), model_fold (int), and group_in_training (bool: an image of the same group is
+        in the training pool, in whichever fold).
+
+    Raises:
+        PipelineError: a file is missing, the files contradict each other or the split, or a probability is
+            not a number between 0 and 1.
+    """
+    split = read_table(folds_csv)[["path", "label", "patient", "group", "fold"]]
+    if split["path"].duplicated().any():
+        raise PipelineError(
+            f"expected one row per image in {folds_csv}, found repeated paths: run the split stage again"
+        )
+    trained = split.loc[split["fold"] != "", "group"]
+    split["group_in_training"] = split["group"].isin(trained)
+
+    tables = []
+    for fold in folds:
+        path = Path(predictions_folder) / f"fold-{fold}.csv"
+        table = read_table(path).assign(model_fold=int(fold))
+        if tables and class_names(table) != class_names(tables[0]):
+            raise PipelineError(
+                f"expected the classes {class_names(tables[0])} in {path} as in the first fold, found "
+                f"{class_names(table)}: run the train and predict stages again for all folds"
+            )
+        values = probabilities(table)
+        if not ((values >= 0) & (values <= 1)).all():
+            raise PipelineError(
+                f"expected probabilities between 0 and 1 in {path}, found others: "
+                f"train fold {fold} again, with a lower learning rate if its loss diverged"
+            )
+        tables.append(table)
+    frame = pd.concat(tables, ignore_index=True)
+
+    frame = frame.merge(split.drop(columns="fold"), on=["path", "label"], how="left", indicator=True)
+    unexpected = frame.loc[frame.pop("_merge") != "both", "path"]
+    if len(unexpected):
+        raise PipelineError(
+            f"expected every predicted image in {folds_csv} with the same label, found {len(unexpected)} others "
+            f"(first: {unexpected.iloc[0]}): run the train and predict stages again for this split"
+        )
+    if frame.loc[frame["role"] == "test", "path"].duplicated().any():
+        raise PipelineError(
+            "expected every image in the test fold of one model only, found some in several: "
+            "name each fold once and run the predict stage again for this split"
+        )
+    return frame.astype({"group_in_training": bool})
+
+
+def load_controls(folder: Path | str, frame: pd.DataFrame, folds: Sequence[int]) -> pd.DataFrame:
+    """Read the predictions of perturbed images.
+
+    Args:
+        folder: holds `controls-<k>.csv` with columns path, label, role, control (name of the perturbation) and
+            p_<class>..., unless `predict.controls` is off.
+        frame: what `load_predictions` returns.
+        folds: folds to read.
+
+    Returns:
+        A row per image and control, with the group of the image and model_fold (int); no rows if there are no
+        controls.
+    """
+    files = {fold: path for fold in folds if (path := Path(folder) / f"controls-{fold}.csv").exists()}
+    if not files:
+        return frame.head(0).assign(control="")
+    table = pd.concat([read_table(path).assign(model_fold=fold) for fold, path in files.items()], ignore_index=True)
+    return table.assign(group=table["path"].map(frame.drop_duplicates("path").set_index("path")["group"]))
+
+
+def load_external(folder: Path | str, paths: Sequence[str], model_fold: int) -> dict[str, pd.DataFrame]:
+    """Read the predictions of external test sets.
+
+    Args:
+        folder: holds `external-<i>.csv` for the i-th path, with the columns of `fold-<k>.csv`.
+        paths: folders of the data sets, as in evaluate.external.
+        model_fold: of the model that predicted.
+
+    Returns:
+        external_<name of the folder> -> rows with model_fold. Patients are not known, so there is no group.
+
+    Raises:
+        PipelineError: two folders have the same name.
+    """
+    names = [f"external_{Path(path).resolve().name}" for path in paths]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise PipelineError(f"expected folders of different names in evaluate.external, found {repeated[0]} twice")
+    tables = [read_table(Path(folder) / f"external-{i}.csv") for i in range(len(paths))]
+    return {name: table.assign(model_fold=model_fold) for name, table in zip(names, tables, strict=True)}
+
+
+def class_names(frame: pd.DataFrame) -> list[str]:
+    """The classes that a table of predictions has probabilities for, in the order of its columns.
+
+    Example:
+        >>> class_names(pd.DataFrame(columns=["path", "p_glioma", "p_no_tumor", "raw_glioma", "raw_no_tumor"]))
+        ['glioma', 'no_tumor']
+    """
+    return [name.removeprefix(PROBABILITY) for name in frame.columns if name.startswith(PROBABILITY)]
+
+
+def probabilities(frame: pd.DataFrame, kind: str = PROBABILITY) -> np.ndarray:
+    """The (n, classes) float64 probabilities of a table of predictions, columns as in `class_names`."""
+    columns = frame[[kind + name for name in class_names(frame)]]
+    return columns.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)

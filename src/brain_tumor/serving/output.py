@@ -1,0 +1,109 @@
+"""Answers as text, rows of CSV, JSON and pictures."""
+
+import base64
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from brain_tumor.imaging.overlay import laid_over, map_layer
+from brain_tumor.imaging.placement import seen_square
+from brain_tumor.imaging.preprocessing import Preprocessing
+from brain_tumor.serving.answers import Answer
+
+_EDGE = 512  # pixels, longer edge of a picture that is shown
+
+
+def as_line(answer: Answer) -> str:
+    """One line for a person."""
+    name = title(answer)
+    if (said := answer.prediction) is None:
+        return f"{name}: error: {answer.error}"
+    level = max(said.sets)
+    among = f"{level} % set: {', '.join(said.sets[level]) or 'none'}; novelty {said.novelty:.2f}"
+    call = f"{said.label} {said.probabilities[said.label]:.3f} ({among})"
+    return f"{name}: {call}" if not said.abstained else f"{name}: no answer, {'; '.join(said.reasons)}; nearest: {call}"
+
+
+def csv_header(classes: Sequence[str], levels: Sequence[str]) -> list[str]:
+    """Names of what `csv_row` gives, for the classes and levels of prediction sets of a classifier."""
+    probabilities, sets = [f"p_{name}" for name in classes], [f"set_{level}" for level in levels]
+    return ["file", "slice", "label", "abstained", "reasons", "novelty", *probabilities, *sets, "error"]
+
+
+def csv_row(answer: Answer, classes: Sequence[str], levels: Sequence[str]) -> list[object]:
+    """Cells; several classes or reasons in one are parted by "; ". An answer without a prediction has empty ones."""
+    if (said := answer.prediction) is None:
+        empty = len(csv_header(classes, levels)) - 2
+        return [answer.name, *[""] * empty, answer.error]
+    probabilities = [round(said.probabilities[name], 6) for name in classes]
+    sets = ["; ".join(said.sets[int(level)]) for level in levels]
+    place = "" if answer.scan.slice is None else answer.scan.slice
+    reasons = "; ".join(said.reasons)
+    abstained = str(said.abstained).lower()
+    return [answer.name, place, said.label, abstained, reasons, round(said.novelty, 4), *probabilities, *sets, ""]
+
+
+def as_json(answer: Answer, preprocessing: Preprocessing, explain: bool = False) -> dict:
+    """JSON values: name, slice, and error or what `Prediction` holds.
+
+    Args:
+        answer: what to tell.
+        preprocessing: of the classifier.
+        explain: add map (class -> rows of logits), picture and overlay (PNG as data URLs of one size).
+    """
+    told = {"name": answer.name}
+    if (said := answer.prediction) is None:
+        return told | {"error": answer.error}
+    if answer.scan.slice is not None:
+        told["slice"] = answer.scan.slice
+    told |= {
+        "label": said.label,
+        "abstained": said.abstained,
+        "reasons": said.reasons,
+        "probabilities": {name: round(p, 6) for name, p in said.probabilities.items()},
+        "prediction_sets": {str(level): names for level, names in said.sets.items()},
+        "novelty": round(said.novelty, 4),
+    }
+    if explain:
+        picture, layer = picture_and_layer(answer, preprocessing)
+        told["map"] = {name: values.astype(float).round(4).tolist() for name, values in said.maps.items()}
+        told |= {"picture": _data_url(picture), "overlay": _data_url(cv2.cvtColor(layer, cv2.COLOR_RGBA2BGRA))}
+    return told
+
+
+def explained_picture(answer: Answer, preprocessing: Preprocessing) -> bytes:
+    """PNG: the slice, and beside it the same with the map of its label over it."""
+    picture, layer = picture_and_layer(answer, preprocessing)
+    plain = np.repeat(picture[..., None], 3, axis=2)
+    return _png(cv2.cvtColor(np.hstack([plain, laid_over(picture, layer)]), cv2.COLOR_RGB2BGR))
+
+
+def picture_and_layer(answer: Answer, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """The whole slice, shrunk to what a screen shows: (h, w) uint8 grey, and (h, w, 4) uint8 RGBA of its map."""
+    grey = answer.scan.pixels
+    scale = min(1.0, _EDGE / max(grey.shape))
+    shown = [max(1, round(edge * scale)) for edge in grey.shape]
+    picture = cv2.resize(grey, shown[::-1], interpolation=cv2.INTER_AREA) if scale < 1 else grey
+    left, top, edge = seen_square(grey, preprocessing)
+    x, y, edge = round(left * scale), round(top * scale), max(1, round(edge * scale))
+    square = map_layer(answer.prediction.map, (edge, edge))
+    layer = np.zeros((*shown, 4), np.uint8)
+    height, width = min(shown[0], y + edge) - max(y, 0), min(shown[1], x + edge) - max(x, 0)
+    seen = square[max(-y, 0) :, max(-x, 0) :][:height, :width]
+    layer[max(y, 0) :, max(x, 0) :][: seen.shape[0], : seen.shape[1]] = seen
+    return picture, layer
+
+
+def title(answer: Answer) -> str:
+    """Name and slice, in printable characters."""
+    name = answer.name if answer.scan is None or answer.scan.slice is None else f"{answer.name} [{answer.scan.slice}]"
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def _png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def _data_url(image: np.ndarray) -> str:
+    return f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"

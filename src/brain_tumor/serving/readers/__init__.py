@@ -1,0 +1,1 @@
+"""Readers of scans: from the content of a file to grey slices."""

@@ -1,0 +1,76 @@
+"""Shared by the readers: choice of slices, grey levels, and errors in one line."""
+
+import importlib
+import logging
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from brain_tumor.imaging.decoding import UnreadableImage
+
+_ALONE = threading.Lock()
+
+
+@contextmanager
+def optional_reader(kind: str, package: str) -> Iterator[None]:
+    """Use an optional package: its exceptions become UnreadableImage, its warnings and logs are dropped.
+
+    One thread at a time, because the filter of warnings is shared by all threads.
+    """
+    with _ALONE, warnings.catch_warnings(action="ignore"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UnreadableImage(
+                f"{kind} files need the optional readers: pip install 'brain-tumor[readers]'"
+            ) from error
+        logger = logging.getLogger(package)
+        level = logger.level
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        except UnreadableImage:
+            raise
+        except Exception as error:  # damaged bytes may raise anything, down to the libraries' own bugs
+            raise UnreadableImage(
+                f"the {kind} file is damaged or of a kind that is not read: {one_line(error) or type(error).__name__}"
+            ) from error
+        finally:
+            logger.setLevel(level)
+
+
+def choose(wanted: str | int, count: int, middle: list[int]) -> Sequence[int]:
+    """The numbers of the wanted slices among `count`; `middle` are those of "middle"."""
+    if wanted == "middle":
+        return middle
+    if wanted == "all":
+        return range(count)
+    if wanted in range(count):
+        return [wanted]
+    raise UnreadableImage(f"expected one of {count} slices, 0 to {count - 1}, got {wanted!r}: choose another")
+
+
+def levels(values: np.ndarray, clip: float) -> tuple[float, float]:
+    """The `clip` and 100 - `clip` percentiles of the finite values."""
+    values = values.ravel(order="K")  # in memory order, which is several times faster
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, [clip, 100 - clip], overwrite_input=True) if finite.size else (0, 0)
+    return float(low), float(high)
+
+
+def to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Scale values so that `low` becomes 0 and `high` 255, and clip; values that are not finite become 0."""
+    share = (values - float(low)) / max(high - low, 1e-30)  # without a range: black at `low`, white above
+    return np.rint(np.where(np.isfinite(share), share, 0).clip(0, 1) * 255).astype(np.uint8, order="C")
+
+
+def too_large(got: str, max_pixels: int) -> UnreadableImage:
+    return UnreadableImage(f"expected 1 to {max_pixels:,} pixels, got {got}: cut it or scale it down")
+
+
+def one_line(text: object) -> str:
+    """At most 200 printable characters: text from a file may get into an error, and an error into a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())[:200]

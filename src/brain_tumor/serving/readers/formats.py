@@ -1,0 +1,105 @@
+"""The formats that scans come in, and the grey slices of a file in any of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from brain_tumor.imaging.decoding import IMAGE_SUFFIXES, UnreadableImage
+from brain_tumor.serving.readers.dicom import is_dicom, read_dicom
+from brain_tumor.serving.readers.nifti import is_nifti, read_nifti
+from brain_tumor.serving.readers.picture import read_picture
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        suffixes: lower-case suffixes of its files, by which a search through a folder finds them.
+        recognises: content of a file -> whether it carries the signature of the format.
+        read: (content, wanted, max_pixels) -> number (None if the file is a single image) and (height, width) uint8
+            grey of the wanted slices; see `read_scans` for the arguments.
+        by_suffix: whether a file that no format recognises and that is no picture is read if it has the suffix.
+    """
+
+    suffixes: tuple[str, ...]
+    recognises: Callable[[bytes], bool]
+    read: Callable[[bytes, str | int, int], list[tuple[int | None, np.ndarray]]]
+    by_suffix: bool = False
+
+
+FORMATS = (
+    Format((".dcm", ".dicom"), is_dicom, read_dicom, by_suffix=True),
+    Format((".nii", ".nii.gz"), is_nifti, read_nifti),
+)
+"""Every format but pictures, which are what is left; the first one that recognises a file reads it."""
+SUFFIXES = (*sorted(IMAGE_SUFFIXES), *(suffix for kind in FORMATS for suffix in kind.suffixes))
+"""Of the files that a search through a folder finds, in lower case."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One grey slice.
+
+    Attributes:
+        name: of the file.
+        slice: number of the frame, or of the axial slice counted from the feet; None if the file is a single image.
+        pixels: (height, width) uint8 grey.
+    """
+
+    name: str
+    slice: int | None
+    pixels: np.ndarray
+
+
+def read_scans(name: str, data: bytes, wanted: str | int = "middle", max_pixels: int = 100_000_000) -> list[Scan]:
+    """Read the slices of a picture, a DICOM file or a NIfTI volume, which are told apart by their content.
+
+    Args:
+        name: of the file; only matters for a DICOM file without the signature.
+        data: its content.
+        wanted: "middle" (the middle frame of DICOM, the axial slices at 40, 50 and 60 % of the head of NIfTI),
+            "all", or the number of one slice, from 0.
+        max_pixels: largest number of pixels, over all frames or slices, that is decoded.
+
+    Returns:
+        The wanted slices in order, at least one. Axial slices of NIfTI have anterior at the top, the patient's right
+        on the left and square pixels.
+
+    Raises:
+        UnreadableImage: the file is damaged, too large, of another format or without such a slice, or an optional
+            reader is not installed.
+    """
+    kind = next((kind for kind in FORMATS if kind.recognises(data)), None)
+    if kind is not None:
+        slices = kind.read(data, wanted, max_pixels)
+    else:
+        try:
+            slices = read_picture(data, wanted, max_pixels)
+        except UnreadableImage:
+            kind = next((kind for kind in FORMATS if kind.by_suffix and name.lower().endswith(kind.suffixes)), None)
+            if kind is None:
+                raise
+            slices = kind.read(data, wanted, max_pixels)
+    for _, pixels in slices:
+        if pixels.ndim != 2 or min(pixels.shape) < 2:
+            raise UnreadableImage(f"expected slices of 2 pixels or more a side, got {pixels.shape}")
+    return [Scan(name, index, pixels) for index, pixels in slices]
+
+
+def is_candidate(path: Path) -> bool:
+    """Whether a file found in a folder may be a scan: by its suffix, or without one by the signature of DICOM."""
+    # Scanners name files by dotted numbers, whose last part is not a suffix. DICOMDIR lists the files of a disc.
+    if path.name.startswith(".") or path.name == "DICOMDIR" or not path.is_file():
+        return False
+    if path.name.lower().endswith(SUFFIXES):
+        return True
+    if path.suffix and not path.suffix[1:].isdigit():
+        return False
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(132))
+    except OSError:
+        return False

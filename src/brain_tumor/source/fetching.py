@@ -1,0 +1,105 @@
+"""A data set from Kaggle, from an archive that is already here, or from a folder: whole and checked, or not at all."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from brain_tumor.errors import PipelineError
+from brain_tumor.files import replacing_folder
+from brain_tumor.source import manifest
+from brain_tumor.source.archive import unpack
+from brain_tumor.source.kaggle import download
+from brain_tumor.source.layout import list_images
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder of images to `target` as `[<folder>/]<class>/<file>`.
+
+    Args:
+        source: the folder.
+        target: folder to make or to replace.
+
+    Raises:
+        PipelineError: there is no such folder, it overlaps `target`, or its layout is not one of class folders.
+    """
+    if not source.is_dir():
+        raise PipelineError(f"expected a folder of images at {source}, found none: correct data.dataset")
+    _check_apart(source, target)
+    with replacing_folder(target) as partial:
+        _unpack(source, partial, str(source))
+
+
+def fetch_kaggle(
+    dataset: str,
+    target: Path,
+    *,
+    archive: Path | None,
+    manifests: Path,
+    retries: int,
+    stall_seconds: float,
+    accept: bool,
+) -> None:
+    """Bring a Kaggle data set to `target` as `[<folder>/]<class>/<file>`.
+
+    It is verified against `<manifests>/<owner>--<name>.sha256`; one without a manifest passes with a message on
+    standard error.
+
+    Args:
+        dataset: Kaggle slug `owner/name`.
+        target: folder to make or to replace.
+        archive: zip archive or unpacked folder of the data set, used in place of the network; None: download.
+        manifests: folder of the manifests.
+        retries, stall_seconds: see `kaggle.download`.
+        accept: write the manifest of the files that came instead of verifying them.
+
+    Raises:
+        PipelineError: the archive is missing or damaged, its layout is not one of class folders, its content differs
+            from the manifest, or the download failed.
+    """
+    if archive is not None:
+        if not archive.exists():
+            raise PipelineError(f"expected a zip archive or a folder at {archive}, found none: correct DATASET_ARCHIVE")
+        _check_apart(archive, target)
+    record = manifests / f"{dataset.replace('/', '--')}.sha256"
+    with replacing_folder(target) as partial:
+        with _archive(dataset, archive, partial, retries, stall_seconds) as found:
+            _unpack(found, partial, str(archive or dataset))
+        if accept:
+            digests = manifest.compute(partial)
+        elif record.exists():
+            manifest.verify(manifest.compute(partial), record)
+    if accept:
+        manifest.write(record, digests)
+    elif not record.exists():
+        print(
+            f"{dataset} has no manifest and was not verified: `make accept-data` records this version in {record}",
+            file=sys.stderr,
+        )
+
+
+@contextmanager
+def _archive(dataset: str, archive: Path | None, folder: Path, retries: int, stall_seconds: float) -> Iterator[Path]:
+    """The archive that is already here, or one that is downloaded into `folder` and removed after the block."""
+    if archive is not None:
+        yield archive
+        return
+    with TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
+        yield download(dataset, Path(scratch), retries, stall_seconds)
+
+
+def _unpack(source: Path, target: Path, name: str) -> None:
+    """Unpack and check the layout; errors call the source `name`, because the folders here are gone when it is read."""
+    try:
+        unpack(source, target)
+        list_images(target)
+    except PipelineError as error:
+        raise PipelineError(str(error).replace(str(source), name).replace(str(target), name)) from error
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    """Refuse a source that the replacing of `target` would delete, or that would contain its own copy."""
+    a, b = source.resolve(), target.resolve()
+    if a.is_relative_to(b) or b.is_relative_to(a):
+        raise PipelineError(f"expected a source apart from {target}, received {source}: move it elsewhere")

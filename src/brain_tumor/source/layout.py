@@ -1,0 +1,68 @@
+"""An image-folder data set on disk: `[<folder>/]<class>/<file>`.
+
+Classes and folders are the names found; no name of a particular data set is built in.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from brain_tumor.errors import PipelineError
+from brain_tumor.imaging.decoding import IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True, order=True)
+class ImageFile:
+    """One image of a data set.
+
+    Attributes:
+        path: POSIX path relative to the root of the data set.
+        folder: path above the class folder ("Training", "Testing"); "" if there is none.
+        label: name of the class folder.
+    """
+
+    path: str
+    folder: str
+    label: str
+
+
+def list_files(root: Path | str) -> list[str]:
+    """POSIX paths of all files below `root`, sorted; hidden files and `__MACOSX` are skipped."""
+    root = Path(root)
+    return sorted(path.as_posix() for path in _visible(root) if (root / path).is_file())
+
+
+def list_images(root: Path | str) -> list[ImageFile]:
+    """All images of the data set at `root`, sorted by path.
+
+    Raises:
+        PipelineError: there are fewer than two class folders, a class folder without an image, images beside class
+            folders, or a name that is not printable UTF-8.
+    """
+    root = Path(root)
+    images = []
+    for path in map(PurePosixPath, list_files(root)):
+        if path.suffix.lower() in IMAGE_SUFFIXES and len(path.parts) >= 2:
+            images.append(ImageFile(str(path), "/".join(path.parts[:-2]), path.parts[-2]))
+    labels = sorted({image.label for image in images})
+    if len(labels) < 2:
+        raise PipelineError(
+            f"expected at least two class folders with images ([<folder>/]<class>/<file>), found "
+            f"{f'only {labels[0]!r}' if labels else 'none'} in {root}: add one folder per class"
+        )
+    filled = {str(PurePosixPath(image.path).parent) for image in images}
+    if both := sorted(filled & {image.folder for image in images}):
+        raise PipelineError(f"{both[0]!r} holds images and class folders: move its images into a class folder")
+    for image in images:
+        if not image.path.isprintable():
+            raise PipelineError(f"expected names in printable UTF-8, found {image.path!a}: rename the file")
+    for folder in sorted(path for path in _visible(root) if (root / path).is_dir()):
+        name = folder.as_posix()
+        if name not in filled and not any(other.startswith(name + "/") for other in filled):
+            raise PipelineError(f"expected images in every class folder, found none in {name!r}: fill it or remove it")
+    return images
+
+
+def _visible(root: Path) -> list[Path]:
+    """Everything below `root`, relative to it, except hidden files and folders and `__MACOSX`."""
+    relative = (path.relative_to(root) for path in root.rglob("*"))
+    return [path for path in relative if not any(part[0] == "." or part == "__MACOSX" for part in path.parts)]

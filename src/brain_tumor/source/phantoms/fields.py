@@ -1,0 +1,104 @@
+"""Points of a slice in space, smooth random fields over them, and painting by signed distance."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+Triple = tuple[float, float, float]
+SOFTNESS = 0.022  # width of a border between tissues
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where the pixels of a slice lie in the head: three float32 arrays of one shape."""
+
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+
+    def folded(self) -> "Points":
+        """The same points with both sides of the head laid on one, so that one structure stands for a pair."""
+        return Points(np.abs(self.x), self.y, self.z)
+
+    def scaled(self, factor: np.ndarray) -> "Points":
+        return Points(self.x * factor, self.y * factor, self.z * factor)
+
+    @cached_property
+    def _extents(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+        """Lowest and highest x, y, z of every row, then of every column."""
+        return [[(c.min(axis=a), c.max(axis=a)) for c in (self.x, self.y, self.z)] for a in (1, 0)]
+
+    def window(self, centre: Triple, reach: Triple) -> tuple[slice, slice] | None:
+        """The rows and columns that can come within `reach` of `centre`; None where the slice misses it."""
+        found = []
+        for extents in self._extents:
+            near = np.ones(len(extents[0][0]), bool)
+            for (low, high), c, r in zip(extents, centre, reach, strict=True):
+                near &= (low <= c + r) & (high >= c - r)
+            hits = np.flatnonzero(near)
+            if not len(hits):
+                return None
+            found.append(slice(int(hits[0]), int(hits[-1]) + 1))
+        return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class Waves:
+    """A smooth random field over space, about in [-1, 1]: a sum of parabolic waves.
+
+    Attributes:
+        vectors: (n, 3), cycles per unit of length along each axis.
+        phases: (n,), cycles.
+    """
+
+    vectors: np.ndarray
+    phases: np.ndarray
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, *, count: int, frequency: float) -> "Waves":
+        directions = rng.normal(size=(count, 3))
+        lengths = np.sqrt(directions[:, :1] ** 2 + directions[:, 1:2] ** 2 + directions[:, 2:] ** 2)
+        vectors = directions / lengths * frequency * rng.uniform(0.75, 1.3, (count, 1))
+        return cls(vectors.astype(np.float32), rng.random(count, np.float32))
+
+    def __call__(self, p: Points) -> np.ndarray:
+        total = np.zeros_like(p.x)
+        t, part = np.empty_like(p.x), np.empty_like(p.x)  # reused: allocating would take most of the time
+        for (a, b, c), phase in zip(self.vectors, self.phases, strict=True):
+            np.multiply(p.x, a, out=t)
+            t += np.multiply(p.y, b, out=part)
+            t += np.multiply(p.z, c, out=part)
+            t += phase
+            t -= np.rint(t, out=part)
+            np.abs(t, out=part)
+            part -= 0.5
+            total -= np.multiply(t, part, out=part)
+        total *= 16 / math.sqrt(len(self.phases))
+        return total
+
+
+def ellipsoid(p: Points, centre: Triple, half_axes: Triple) -> np.ndarray:
+    """About the signed distance of each point to an ellipsoid, negative inside."""
+    total = np.square((p.x - np.float32(centre[0])) * np.float32(1 / half_axes[0]))
+    total += np.square((p.y - np.float32(centre[1])) * np.float32(1 / half_axes[1]))
+    total += np.square((p.z - np.float32(centre[2])) * np.float32(1 / half_axes[2]))
+    np.sqrt(total, out=total)
+    total -= 1
+    total *= np.float32(3 / (1 / half_axes[0] + 1 / half_axes[1] + 1 / half_axes[2]))
+    return total
+
+
+def ramp(value: np.ndarray) -> np.ndarray:
+    return np.clip(value, 0, 1)
+
+
+def cover(distance: np.ndarray, softness: float = SOFTNESS) -> np.ndarray:
+    """Share of each pixel that lies inside: 1 within, 0 outside, a ramp of width `softness` on the border."""
+    return ramp(0.5 - distance * (1 / softness))
+
+
+def paint(image: np.ndarray, cover: np.ndarray, level: float | np.ndarray) -> None:
+    """Blend `level` into `image`, in place, by `cover`."""
+    image += cover * (level - image)

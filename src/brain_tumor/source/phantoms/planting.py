@@ -1,0 +1,228 @@
+"""A data set of simulated patients with planted copies and wrong labels, and the table of the truth."""
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from brain_tumor.errors import PipelineError
+from brain_tumor.files import write_text
+from brain_tumor.progress import bar
+from brain_tumor.source.phantoms.patients import CLASSES
+from brain_tumor.source.phantoms.scanner import PLANES, draw_scan
+
+FOLDERS = ("Training", "Testing")
+MIN_SIZE = 48
+_QUALITY = 92  # of the JPEGs, except re-compressed copies
+
+_TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "flip_left_right": np.fliplr,
+    "flip_top_bottom": np.flipud,
+    "rotate_90": lambda a: np.rot90(a, 1),
+    "rotate_180": lambda a: np.rot90(a, 2),
+    "rotate_270": lambda a: np.rot90(a, 3),
+    "transpose": lambda a: a.T,
+    "transverse": lambda a: np.rot90(a, 2).T,
+}
+
+
+@dataclass
+class _Image:
+    """A row of the truth table; the fields are its columns."""
+
+    path: str
+    true_label: str
+    folder_label: str
+    patient: str
+    plane: str
+    slice: int
+    copy_of: str = ""
+    transform: str = ""
+    wrong_label: int = 0
+    lesion_x: int | str = ""
+    lesion_y: int | str = ""
+    lesion_w: int | str = ""
+    lesion_h: int | str = ""
+
+
+def _jpeg(image: np.ndarray, quality: int) -> bytes:
+    return cv2.imencode(".jpg", np.ascontiguousarray(image), (cv2.IMWRITE_JPEG_QUALITY, quality))[1].tobytes()
+
+
+def _plan(
+    *, patients: int, slices: int, test_share: float, copies: float, wrong_labels: float, rng: np.random.Generator
+) -> tuple[list[_Image], list[tuple[_Image, _Image]]]:
+    """Decide every file before anything is drawn.
+
+    Returns:
+        The drawn images, and (copy, source) pairs; boxes and the transforms of mirrored copies are still open.
+    """
+    in_test = {}  # patient number, dealt to the classes in turn -> whether it goes to Testing
+    for offset in range(len(CLASSES)):
+        numbers = np.arange(patients) * len(CLASSES) + offset + 1
+        count = min(max(round(patients * test_share), 1), patients - 1) if test_share else 0
+        held_out = set(rng.choice(numbers, count, replace=False).tolist())
+        in_test.update({number: number in held_out for number in numbers.tolist()})
+
+    drawn = []
+    for number in sorted(in_test):
+        label, folder = CLASSES[(number - 1) % len(CLASSES)], FOLDERS[in_test[number]]
+        for index in range(int(rng.integers(slices - slices // 2, slices + slices // 2, endpoint=True))):
+            # Planes in turn: between two slices of one plane lie three steps of their level.
+            patient, plane = f"p{number:04d}", PLANES[(number + index) % len(PLANES)]
+            drawn.append(_Image(f"{folder}/{label}/{patient}_s{index:02d}.jpg", label, label, patient, plane, index))
+
+    kinds = ("exact", "mirrored", "recompressed")
+    folders = FOLDERS if test_share else FOLDERS[:1]
+    sources = [image for image in drawn if image.path.startswith(FOLDERS[0])]
+    copied = []
+    for number in range(round(copies * len(drawn))):
+        source = sources[int(rng.integers(len(sources)))]
+        kind, folder = kinds[number % len(kinds)], folders[number // len(kinds) % len(folders)]
+        path = f"{folder}/{source.true_label}/copy_{number + 1:04d}.jpg"
+        copied.append((replace(source, path=path, transform=kind), source))
+
+    images = drawn + [copy for copy, _ in copied]
+    for place in rng.choice(len(images), round(wrong_labels * len(images)), replace=False).tolist():
+        image = images[place]
+        image.folder_label = str(rng.choice([label for label in CLASSES if label != image.true_label]))
+        image.wrong_label = 1
+        folder, _, name = image.path.split("/")
+        image.path = f"{folder}/{image.folder_label}/{name}"
+    for copy, source in copied:
+        copy.copy_of = source.path
+    return drawn, copied
+
+
+def _copy(content: bytes, image: _Image, rng: np.random.Generator) -> tuple[bytes, _Image]:
+    """Apply the kind of copying that `image.transform` names to a JPEG, and to the lesion box of its source."""
+    if image.transform == "exact":
+        return content, image
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if image.transform == "recompressed":
+        height, width = (round(edge * rng.uniform(0.90, 0.97)) for edge in pixels.shape)
+        quality = int(rng.integers(40, 70))
+
+        def change(a: np.ndarray) -> np.ndarray:
+            return cv2.resize(a, (width, height), interpolation=cv2.INTER_AREA)
+    else:
+        name = str(rng.choice(sorted(_TURNS)))
+        image, change, quality = replace(image, transform=name), _TURNS[name], _QUALITY
+    if image.lesion_x != "":
+        region = np.zeros_like(pixels)
+        region[image.lesion_y : image.lesion_y + image.lesion_h, image.lesion_x : image.lesion_x + image.lesion_w] = 255
+        image = _with_box(image, change(region) > 127)
+    return _jpeg(change(pixels), quality), image
+
+
+def _with_box(image: _Image, mask: np.ndarray) -> _Image:
+    """The row with the bounding box of the true pixels, if there are any."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)).tolist(), np.flatnonzero(mask.any(axis=0)).tolist()
+    if not rows:
+        return image
+    x, y = columns[0], rows[0]
+    return replace(image, lesion_x=x, lesion_y=y, lesion_w=columns[-1] - x + 1, lesion_h=rows[-1] - y + 1)
+
+
+def draw_data_set(
+    root: Path,
+    *,
+    patients: int,
+    slices: int,
+    image_size: int,
+    test_share: float,
+    copies: float,
+    wrong_labels: float,
+    seed: int,
+) -> None:
+    """Write an image-folder data set of simulated patients, and the truth about it.
+
+    Files are greyscale JPEGs `<root>/<Training|Testing>/<class>/<name>`. Drawn images are named
+    `p<patient>_s<slice>.jpg`, planted copies `copy_<number>.jpg`. All drawn images of a patient stand in one
+    folder; copies are made of Training images and stand half in Training and half in Testing, a third each
+    exact, mirrored and re-compressed. Wrong labels fall on drawn images and on copies alike, so copies of one
+    image can contradict each other. The same arguments give the same bytes.
+
+    `<root>/truth.csv` has a row per image, sorted by path:
+
+        path          relative to the root
+        true_label    class that was drawn
+        folder_label  class folder the file stands in
+        patient       simulated patient, also for copies
+        plane         axial, coronal or sagittal
+        slice         number of the slice in its patient, from 0
+        copy_of       path of the image it was copied from; empty for drawn images
+        transform     empty for drawn images; exact, recompressed (lower quality, 3 to 10 % smaller) or what was
+                      done to the source: flip_left_right, flip_top_bottom, rotate_90, rotate_180, rotate_270
+                      (counter-clockwise), transpose, transverse (the other diagonal)
+        wrong_label   1 where folder_label is not true_label, else 0
+        lesion_x, lesion_y, lesion_w, lesion_h
+                      box of the tumour in pixels of this file, from the top left corner; empty without a tumour
+
+    Args:
+        root: existing, empty folder.
+        patients: per class.
+        slices: mean number per patient.
+        image_size: edge of a typical file, in pixels.
+        test_share: share of the patients whose images go to Testing; 0 for no Testing folder, else at least
+            one patient per class on either side.
+        copies: planted copies per drawn image.
+        wrong_labels: share of all images that stand in another class's folder.
+        seed: at least 0.
+
+    Raises:
+        PipelineError: an argument out of range, or a folder that is not empty.
+    """
+    for name, value, low, high in (
+        ("patients", patients, 2 if test_share else 1, math.inf),
+        ("slices", slices, 1, math.inf),
+        ("image_size", image_size, MIN_SIZE, math.inf),
+        ("test_share", test_share, 0, 0.9),
+        ("copies", copies, 0, 1),
+        ("wrong_labels", wrong_labels, 0, 1),
+        ("seed", seed, 0, math.inf),
+    ):
+        if not low <= value <= high:
+            limits = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise PipelineError(f"expected {name} of the phantoms to be {limits}, got {value}: set it so")
+    if any(root.iterdir()):
+        raise PipelineError(f"expected an empty folder for the phantoms, found files in {root}: empty it")
+
+    rng = np.random.default_rng([seed, 0])  # patients count from 1, so this stream is no patient's
+    drawn, copied = _plan(
+        patients=patients, slices=slices, test_share=test_share, copies=copies, wrong_labels=wrong_labels, rng=rng
+    )
+
+    def write(image: _Image, content: bytes) -> None:
+        target = root / image.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        rows[image.path] = image
+
+    rows: dict[str, _Image] = {}
+    for image in bar(drawn, desc="draw", unit="image"):
+        pixels, mask = draw_scan(
+            image.true_label,
+            plane=image.plane,
+            patient=int(image.patient[1:]),
+            index=image.slice,
+            size=image_size,
+            seed=seed,
+        )
+        write(_with_box(image, mask), _jpeg(pixels, _QUALITY))
+    for image, source in copied:
+        truth = rows[source.path]
+        box = {name: getattr(truth, name) for name in ("lesion_x", "lesion_y", "lesion_w", "lesion_h")}
+        content, image = _copy((root / source.path).read_bytes(), replace(image, **box), rng)
+        write(image, content)
+
+    table = io.StringIO()
+    writer = csv.DictWriter(table, [field.name for field in fields(_Image)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(rows[path]) for path in sorted(rows))
+    write_text(root / "truth.csv", table.getvalue())

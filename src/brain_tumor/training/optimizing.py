@@ -1,0 +1,82 @@
+"""The optimizer, its learning rates, and the moving average of the weights."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW (Loshchilov and Hutter, ICLR 2019) with a separate learning rate for each variable.
+
+    Args:
+        rates: relative learning rate of each trainable variable of the model, in its order; None: 1 for all.
+    """
+
+    def __init__(self, *args, rates: Sequence[float] | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._rates = rates
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        if self._rates is not None:
+            learning_rate *= self._rates[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate)
+
+
+def cosine(
+    peak: float, *, steps: int, epochs: int, warmup_epochs: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A linear rise to `peak` and a cosine fall to 0 over `epochs` of `steps` (Loshchilov and Hutter, ICLR 2017).
+
+    The rise takes at most half of the epochs.
+
+    Example:
+        >>> rate = cosine(0.1, steps=10, epochs=4, warmup_epochs=1)
+        >>> round(float(rate(10)), 6), round(float(rate(40)), 6)
+        (0.1, 0.0)
+    """
+    warmup = round(min(warmup_epochs, epochs / 2) * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=peak / steps if warmup else peak,
+        decay_steps=max(1, epochs * steps - warmup),
+        warmup_target=peak if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+def layer_rates(model: keras.Model, first: float) -> list[float]:
+    """Relative learning rate of each trainable variable of a classifier: rising from `first` to 1 in its trunk.
+
+    Layer-wise rates preserve the early, general features and adapt the late ones (Howard and Ruder, ULMFiT, ACL 2018).
+    """
+    names = [layer.name for layer in model.layers]
+    after = model.layers[names.index("features") :]
+    in_head = sum(len(layer.trainable_variables) for layer in after)
+    adapted = len(model.trainable_variables) - in_head
+    return [*np.geomspace(first, 1, adapted).tolist(), *[1.0] * in_head]
+
+
+class Average:
+    """Exponential moving average of all weights, the statistics of batch normalisation included.
+
+    Polyak and Juditsky, SIAM J. Control Optim. 30(4), 1992.
+
+    Attributes:
+        weights: list of arrays, as `model.get_weights()` gives them; None before the first update.
+        updates: number of updates so far.
+    """
+
+    def __init__(self, momentum: float) -> None:
+        self.weights: list[np.ndarray] | None = None
+        self.updates = 0
+        self._momentum = momentum
+
+    def update(self, current: list[np.ndarray]) -> None:
+        """Add the weights after a step to the average."""
+        # Rises from 0.1, so that the random initial weights soon lose their influence.
+        momentum = min(self._momentum, (1 + self.updates) / (10 + self.updates))
+        if self.weights is None:
+            self.weights = current
+        else:
+            self.weights = [momentum * a + (1 - momentum) * w for a, w in zip(self.weights, current, strict=True)]
+        self.updates += 1
