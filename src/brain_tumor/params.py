@@ -37,17 +37,12 @@ def _source(value: str) -> tuple[str, str]:
     raise ValueError("expected a Kaggle slug owner/name, folder:PATH or phantoms")
 
 
-def _data_set(value: str) -> str:
-    _source(value)
-    return value
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(_Section):
-    dataset: Annotated[str, AfterValidator(_data_set)]
+    dataset: Annotated[str, AfterValidator(lambda value: _source(value) and value)]
     retries: Annotated[int, Field(ge=0, le=20)]
     stall_seconds: Annotated[float, Field(gt=0, le=3600)]
 

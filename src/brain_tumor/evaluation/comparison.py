@@ -46,11 +46,7 @@ def paired_differences(former: pd.DataFrame, latter: pd.DataFrame) -> tuple[int,
     results = {}
     for score in point[0]:
         low, high = np.percentile(drawn[1][score] - drawn[0][score], [2.5, 97.5])
-        results[score] = {
-            "former": float(point[0][score]),
-            "latter": float(point[1][score]),
-            "difference": float(point[1][score] - point[0][score]),
-            "low": float(low),
-            "high": float(high),
-        }
+        former_score, latter_score = float(point[0][score]), float(point[1][score])
+        results[score] = {"former": former_score, "latter": latter_score, "difference": latter_score - former_score}
+        results[score] |= {"low": float(low), "high": float(high)}
     return len(shared), results

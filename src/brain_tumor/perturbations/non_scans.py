@@ -129,14 +129,6 @@ def _scene(scan: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 DEVELOPMENT = ("noise", "drawing", "text")
 HELD_OUT = ("inverted", "cut", "chart", "texture", "scene")
-KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "noise": _noise,
-    "drawing": _drawing,
-    "text": _text,
-    "inverted": _inverted,
-    "cut": _cut,
-    "chart": _chart,
-    "texture": _texture,
-    "scene": _scene,
-}
+_DRAWN = (_noise, _drawing, _text, _inverted, _cut, _chart, _texture, _scene)
+KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {f.__name__[1:]: f for f in _DRAWN}
 """Name -> picture, from a scan and a random generator."""

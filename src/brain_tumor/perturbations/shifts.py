@@ -59,12 +59,6 @@ def _other_sequence(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.interp(image, [0, 0.08, 0.25, 0.5, 0.75, 1], [0, 0.15, 0.75, 0.35, 0.55, 0.9])
 
 
-SHIFTS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "soft": _soft,
-    "noisy": _noisy,
-    "shaded": _shaded,
-    "pale": _pale,
-    "dark": _dark,
-    "other_sequence": _other_sequence,
-}
+_CHANGES = (_soft, _noisy, _shaded, _pale, _dark, _other_sequence)
+SHIFTS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {f.__name__[1:]: f for f in _CHANGES}
 """Name -> change of a (size, size) image of 0 to 1."""

@@ -34,13 +34,7 @@ def predict_part(
 
 
 def predict_controls(
-    model: keras.Model,
-    metadata: dict,
-    images: np.ndarray,
-    about: pd.DataFrame,
-    part: str,
-    role: str,
-    **options,
+    model: keras.Model, metadata: dict, images: np.ndarray, about: pd.DataFrame, part: str, role: str, **options
 ) -> pd.DataFrame:
     """Predictions of perturbed images.
 

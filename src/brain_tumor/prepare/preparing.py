@@ -1,17 +1,16 @@
 """From a folder of images to a store: every image through the one preprocessing, on all cores."""
 
-import csv
 import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import pandas as pd
 
 from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_folder, write_json
@@ -20,9 +19,10 @@ from brain_tumor.imaging.preprocessing import Prepared, Preprocessing, prepare
 from brain_tumor.prepare.fixes import apply_fixes
 from brain_tumor.progress import bar
 from brain_tumor.source.layout import ImageFile, list_images
+from brain_tumor.tables.csv_tables import write_table
 
 _INDEX = ["row", "path", "sha256", "label", "folder", "width", "height"]
-# Results that may wait for their turn to be written: bounds the memory, whatever the data set.
+# Results that may wait for their turn to be written: bounds the memory, whatever the size of the data set.
 _WINDOW = 256
 
 
@@ -33,7 +33,7 @@ def prepare_data_set(
     max_rejected: float,
     fixes: dict[str, str] | None = None,
 ) -> int:
-    """Prepare every image below `root` and write the store `target`; memory stays bounded.
+    """Prepare every image below `root` and write the store `target`; only the tables are held in memory.
 
     Args:
         root: image-folder data set, see `source.layout`.
@@ -52,12 +52,10 @@ def prepare_data_set(
     root, found = Path(root), list_images(root)
     fixes = fixes or {}
     files = apply_fixes(found, fixes)
-    rejected: list[tuple[str, str]] = []
-    labels = set()
+    index, rejected = [], []
     with replacing_folder(target) as folder:
-        with open(folder / "images.npy", "wb") as images, _csv_writer(folder / "index.csv", _INDEX) as index:
+        with open(folder / "images.npy", "wb") as images:
             _write_header(images, len(files), preprocessing.size)
-            row = 0
             for file, digest, result in bar(
                 _prepared(root, files, preprocessing), desc="preprocess", unit="image", total=len(files)
             ):
@@ -65,24 +63,22 @@ def prepare_data_set(
                     rejected.append((file.path, str(result)))
                     continue
                 images.write(result.pixels.tobytes())
-                index.writerow([row, file.path, digest, file.label, file.folder, result.width, result.height])
-                labels.add(file.label)
-                row += 1
-            _write_header(images, row, preprocessing.size)
+                index.append((len(index), file.path, digest, file.label, file.folder, result.width, result.height))
+            _write_header(images, len(index), preprocessing.size)
         write_json(folder / "preprocessing.json", asdict(preprocessing))
-        with _csv_writer(folder / "rejected.csv", ["path", "reason"]) as table:
-            table.writerows(rejected)
-        with _csv_writer(folder / "fixed.csv", ["path", "action"]) as table:
-            table.writerows(sorted(fixes.items()))
+        table = pd.DataFrame(index, columns=_INDEX)
+        write_table(folder / "index.csv", table)
+        write_table(folder / "rejected.csv", pd.DataFrame(rejected, columns=["path", "reason"]))
+        write_table(folder / "fixed.csv", pd.DataFrame(sorted(fixes.items()), columns=["path", "action"]))
         if len(rejected) > max_rejected * len(files):
             first = "; ".join(f"{path!r}: {reason}" for path, reason in rejected[:5])
             raise PipelineError(
                 f"{len(rejected)} of {len(files)} files cannot be read, more than preprocess.max_rejected = "
                 f"{max_rejected:g} allows: {first}{' ...' if len(rejected) > 5 else ''}. Mend or remove them"
             )
-        if lost := sorted({file.label for file in found} - labels):
+        if lost := sorted({file.label for file in found} - set(table["label"])):
             raise PipelineError(f"expected a readable image in every class, found none in {lost[0]!r}")
-    return row
+    return len(index)
 
 
 def _prepared(
@@ -117,11 +113,3 @@ def _write_header(stream: BinaryIO, rows: int, size: int) -> None:
     """
     stream.seek(0)
     np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size)})
-
-
-@contextmanager
-def _csv_writer(path: Path, columns: list[str]) -> Iterator:
-    with open(path, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        yield writer

@@ -10,35 +10,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from brain_tumor.evaluation.cohorts import DESCRIPTIONS
 from brain_tumor.files import write_text
 
-_CONTENTS = {
-    "headline": "Headline",
-    "cohorts": "Cohorts and leakage",
-    "audit": "Audit findings",
-    "calibration": "Calibration",
-    "abstaining": "When not to answer",
-    "failures": "Failures and maps",
-    "controls": "Controls",
-    "robustness": "Robustness",
-    "training": "Training",
-    "card": "Model and data card",
-}
-_SCORES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro-F1",
-    "mcc": "MCC",
-    "macro_roc_auc": "ROC-AUC",
-    "log_loss": "log loss",
-    "ece": "ECE",
-}
-_CLASS_SCORES = {
-    "precision": "precision",
-    "recall": "recall",
-    "specificity": "specificity",
-    "f1": "F1",
-    "roc_auc": "ROC-AUC",
-    "average_precision": "average precision",
-}
 # Pages of photographs become JPEGs: a tenth of the size of the PNG, and they contain no fine print.
 _PHOTOGRAPHS_FROM = 400_000  # bytes
 
@@ -63,9 +34,6 @@ def write_report(path: Path | str, metrics: Mapping[str, dict], pictures: Mappin
         headline_name=headline,
         headline=metrics["test"][headline],
         descriptions=DESCRIPTIONS,
-        contents=_CONTENTS.items(),
-        scores=_SCORES,
-        class_scores=_CLASS_SCORES,
         pictures={name: embedded(file) for name, file in pictures.items()},
     )
     write_text(path, page + "\n")

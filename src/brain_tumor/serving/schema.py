@@ -1,6 +1,10 @@
 """What the server takes and gives, for its documentation page."""
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from brain_tumor.exported.classifier_file import Metadata
 
 UPLOAD = {
     "requestBody": {
@@ -48,17 +52,10 @@ class Predictions(BaseModel):
     results: list[Answered | Failed]
 
 
-class Model(BaseModel):
-    """See `brain_tumor.serving.exported.Metadata`."""
+@dataclass(frozen=True)
+class Model(Metadata):
+    """See `brain_tumor.exported.classifier_file.Metadata`."""
 
-    classes: list[str]
-    preprocessing: dict
-    calibration: dict
-    confidence: float | None
-    sets: dict[str, list[float]]
-    backbone: str
-    fold: int
-    data_fingerprint: str
     format_version: int
 
 

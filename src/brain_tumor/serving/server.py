@@ -85,7 +85,7 @@ def serve(classifier: Classifier, limits: Limits, *, host: str, port: int) -> No
 
 def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
     """The application, for any ASGI server."""
-    pool, ready, busy = ThreadPoolExecutor(cores()), asyncio.Event(), _Slots(limits.requests)
+    pool, ready, free = ThreadPoolExecutor(cores()), asyncio.Event(), asyncio.Semaphore(limits.requests)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -125,7 +125,7 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
             Query(pattern="^(middle|all|[0-9]{1,6})$", description="of volumes and series: middle, all or a number"),
         ] = "middle",
     ) -> Response:
-        with busy.slot() as slot:
+        async with _slot(free, limits) as jobs:
             try:
                 async with asyncio.timeout(limits.seconds):
                     files = await _receive(request, limits)
@@ -137,7 +137,7 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
                 told = answer(classifier, files, wanted=wanted, max_pixels=limits.pixels)
                 return [as_json(each, classifier.preprocessing, explain) for each in told]
 
-            job = slot.until_done(asyncio.get_running_loop().run_in_executor(pool, work))
+            jobs.append(job := asyncio.get_running_loop().run_in_executor(pool, work))
             try:
                 results = await asyncio.wait_for(asyncio.shield(job), limits.seconds)
             except TimeoutError:
@@ -176,40 +176,17 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
     return app
 
 
-class _Slots:
-    """So many requests at a time; the event loop is the only thread that counts."""
-
-    def __init__(self, most: int) -> None:
-        self._free, self._most = most, most
-
-    def slot(self) -> "_Slot":
-        if self._free == 0:
-            raise Refused(503, f"{self._most} requests are being answered, no more are taken: try again later")
-        self._free -= 1
-        return _Slot(self)
-
-    def give_back(self, _: object = None) -> None:
-        self._free += 1
-
-
-class _Slot:
-    """Held until the block ends, and until the work that was started in it, which cannot be stopped, is done."""
-
-    def __init__(self, slots: _Slots) -> None:
-        self._slots, self._job = slots, None
-
-    def until_done(self, job: asyncio.Future) -> asyncio.Future:
-        self._job = job
-        return job
-
-    def __enter__(self) -> "_Slot":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._job is None or self._job.done():
-            self._slots.give_back()
-        else:
-            self._job.add_done_callback(self._slots.give_back)
+@asynccontextmanager
+async def _slot(free: asyncio.Semaphore, limits: Limits) -> AsyncIterator[list[asyncio.Future]]:
+    """A slot for a request; held until the block and the jobs in its list, which cannot be stopped, have ended."""
+    if free.locked():
+        raise Refused(503, f"{limits.requests} requests are being answered, no more are taken: try again later")
+    await free.acquire()
+    jobs: list[asyncio.Future] = []
+    try:
+        yield jobs
+    finally:
+        asyncio.gather(*jobs, return_exceptions=True).add_done_callback(lambda _: free.release())
 
 
 async def _receive(request: Request, limits: Limits) -> list[File]:

@@ -12,13 +12,12 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from tempfile import TemporaryDirectory
 
-from brain_tumor import progress
 from brain_tumor.errors import PipelineError
+from brain_tumor.progress import bar
 
 MAX_FILES = 1_000_000
 MAX_BYTES = 50 * 1024**3
@@ -26,15 +25,6 @@ MAX_RATIO = 200  # unpacked over packed, of the whole archive: images give 1 to 
 
 _DESKTOP_FILES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, UnicodeDecodeError)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A file, or a folder where `open` is None, at a checked path."""
-
-    path: PurePosixPath
-    size: int = 0
-    open: Callable[[], IO[bytes]] | None = None
 
 
 def unpack(
@@ -61,14 +51,17 @@ def unpack(
         PipelineError: `source` is missing, damaged or no zip archive; contains an absolute path, `..`, a
             backslash, a link, or a name twice; exceeds a limit; or cannot be written to disk.
     """
-    source = Path(source)
+    source, target = Path(source), Path(target)
     try:
         if source.is_dir():
-            _write(_arrange(_list_folder(source)), Path(target))
-        else:
-            with zipfile.ZipFile(source) as opened:
-                limits = (max_files, max_bytes, max_ratio * source.stat().st_size)
-                _write(_arrange(_list_zip(opened, *limits)), Path(target))
+            _check_folder(source)
+            _transfer(source, target, shutil.copyfile)
+            return
+        with zipfile.ZipFile(source) as opened, TemporaryDirectory(prefix=".unpack-", dir=target) as scratch:
+            _check_zip(opened, max_files, max_bytes, max_ratio * source.stat().st_size)
+            for member in bar(opened.infolist(), desc="unpack", unit="file", delay=1):
+                opened.extract(member, scratch)
+            _transfer(Path(scratch), target, os.replace)
     except PipelineError as error:
         raise PipelineError(f"{source}: {error}") from None
     except _DAMAGE as error:
@@ -80,7 +73,7 @@ def unpack(
         raise PipelineError(f"cannot unpack {source} ({error}): check the archive and the disk") from error
 
 
-def _list_zip(opened: zipfile.ZipFile, max_files: int, max_bytes: int, max_growth: float) -> Iterator[_Entry]:
+def _check_zip(opened: zipfile.ZipFile, max_files: int, max_bytes: int, max_growth: float) -> None:
     members = opened.infolist()
     # A reader never gets more than the declared size from a member, so limiting the declared sizes is enough.
     total = sum(member.file_size for member in members)
@@ -93,37 +86,32 @@ def _list_zip(opened: zipfile.ZipFile, max_files: int, max_bytes: int, max_growt
             raise PipelineError(
                 f"expected at most {limit:.0f} {unit}, found {count}: too much for a data set of images"
             )
+    files, folders = set(), set()
     for member in members:
         path = _checked(member.orig_filename)  # `filename` ends at a null byte, which hides the rest
         if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise PipelineError(f"expected files and folders, {str(path)!r} is a link or a device: pack it without")
-        if member.is_dir():
-            yield _Entry(path)
-        elif member.flag_bits & 0x1:
+        if member.flag_bits & 0x1:
             raise PipelineError(f"expected an open archive, {str(path)!r} is encrypted: unpack it and give the folder")
+        folders.update(path.parents)
+        if member.is_dir():
+            folders.add(path)
+        elif path in files:
+            raise PipelineError(f"expected every name once, found {str(path)!r} twice: do not trust this archive")
         else:
-            yield _Entry(path, member.file_size, lambda member=member: opened.open(member))
+            files.add(path)
+    if clashes := files & folders:
+        raise PipelineError(f"expected a file or a folder, {str(min(clashes))!r} is both: do not trust this archive")
 
 
-def _list_folder(folder: Path) -> Iterator[_Entry]:
+def _check_folder(folder: Path) -> None:
     # Links are refused as in an archive: through a link any file of this disk could get into the data set, and a
     # linked folder can contain itself.
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        for name in folders + files:
-            place = Path(parent, name)
-            path = _checked(place.relative_to(folder).as_posix())
-            mode = place.lstat().st_mode
-            if stat.S_ISDIR(mode):
-                yield _Entry(path)
-            elif stat.S_ISREG(mode):
-                yield _Entry(path, place.stat().st_size, lambda place=place: place.open("rb"))
-            else:
-                raise PipelineError(
-                    f"expected files and folders, {str(path)!r} is a link or a device: `cp -rL` copies without links"
-                )
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        _checked(name)
+        if stat.S_IFMT(path.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            raise PipelineError(f"expected files and folders, {name!r} is a link or a device: `cp -rL` copies without")
 
 
 def _checked(name: str) -> PurePosixPath:
@@ -136,51 +124,23 @@ def _checked(name: str) -> PurePosixPath:
     return path
 
 
-def _arrange(entries: Iterable[_Entry]) -> dict[PurePosixPath, _Entry]:
-    """Files and folders by their path in the target, a folder before its content."""
-    files: dict[PurePosixPath, _Entry] = {}
-    folders: set[PurePosixPath] = set()
-    for entry in entries:
-        folders.update(parent for parent in entry.path.parents if parent.parts)
-        if entry.open is None:
-            folders.add(entry.path)
-        elif entry.path in files:
-            raise PipelineError(f"expected every name once, found {str(entry.path)!r} twice: do not trust this archive")
-        else:
-            files[entry.path] = entry
-    if clashes := folders & files.keys():
-        raise PipelineError(f"expected a file or a folder, {str(min(clashes))!r} is both: do not trust this archive")
-
-    tree = {path: _Entry(path) for path in folders} | files
-    tree = {
-        path: entry
-        for path, entry in tree.items()
-        if not any(part.startswith(".") or part in _DESKTOP_FILES for part in path.parts)
-    }
-    wrapping = _wrapping_folder(tree)
-    return {path.relative_to(wrapping): tree[path] for path in sorted(tree) if wrapping in path.parents}
+def _transfer(folder: Path, target: Path, transfer: Callable[[Path, Path], object]) -> None:
+    """Copy or move what is visible in `folder` to `target`, without the folders that contain everything else."""
+    # A folder of files alone is a class and is kept.
+    while len(inside := _visible(folder)) == 1 and any(child.is_dir() for child in _visible(inside[0])):
+        folder = inside[0]
+    for path in bar(list(_tree(folder)), desc="copy", unit="file", delay=1):
+        place = target / path.relative_to(folder)
+        place.mkdir() if path.is_dir() else transfer(path, place)
 
 
-def _wrapping_folder(tree: dict[PurePosixPath, _Entry]) -> PurePosixPath:
-    """The deepest folder that contains everything and is not a class folder, that is, contains folders itself."""
-    children: dict[PurePosixPath, list[_Entry]] = {}
-    for path, entry in tree.items():
-        children.setdefault(path.parent, []).append(entry)
-    wrapping = PurePosixPath()
-    while True:
-        inside = children.get(wrapping, [])
-        if len(inside) != 1 or all(entry.open for entry in children.get(inside[0].path, [])):
-            return wrapping
-        wrapping = inside[0].path
+def _tree(folder: Path) -> Iterator[Path]:
+    for path in _visible(folder):
+        yield path
+        yield from _tree(path)
 
 
-def _write(tree: dict[PurePosixPath, _Entry], target: Path) -> None:
-    total = sum(entry.size for entry in tree.values())
-    with progress.bar(desc="unpack", unit="B", total=total, unit_scale=True, delay=1) as bar:
-        for path, entry in tree.items():
-            if entry.open is None:
-                (target / path).mkdir()
-            else:
-                with entry.open() as reader, (target / path).open("xb") as writer:
-                    shutil.copyfileobj(reader, writer)
-                bar.update(entry.size)
+def _visible(folder: Path) -> list[Path]:
+    """The content of a folder, sorted, without hidden files and those of desktop systems; none of a file."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in found if not path.name.startswith(".") and path.name not in _DESKTOP_FILES]

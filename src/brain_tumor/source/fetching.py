@@ -1,8 +1,6 @@
 """A data set from Kaggle, from an archive that is already here, or from a folder: whole and checked, or not at all."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -64,7 +62,8 @@ def fetch_kaggle(
         _check_apart(archive, target)
     record = manifests / f"{dataset.replace('/', '--')}.sha256"
     with replacing_folder(target) as partial:
-        with _archive(dataset, archive, partial, retries, stall_seconds) as found:
+        with TemporaryDirectory(prefix=".download-", dir=partial) as scratch:
+            found = archive or download(dataset, Path(scratch), retries, stall_seconds)
             _unpack(found, partial, str(archive or dataset))
         if accept:
             digests = manifest.compute(partial)
@@ -77,16 +76,6 @@ def fetch_kaggle(
             f"{dataset} has no manifest and was not verified: `make accept-data` records this version in {record}",
             file=sys.stderr,
         )
-
-
-@contextmanager
-def _archive(dataset: str, archive: Path | None, folder: Path, retries: int, stall_seconds: float) -> Iterator[Path]:
-    """The archive that is already here, or one that is downloaded into `folder` and removed after the block."""
-    if archive is not None:
-        yield archive
-        return
-    with TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
-        yield download(dataset, Path(scratch), retries, stall_seconds)
 
 
 def _unpack(source: Path, target: Path, name: str) -> None:

@@ -60,14 +60,8 @@ def _grey_of_frame(stored: np.ndarray, dataset, index: int) -> np.ndarray:
         grey = _windowed(stored, _Attributes(dataset, index))
         return 255 - grey if kind == "MONOCHROME1" else grey
     if kind == "PALETTE COLOR":
-        tables = [
-            _looked_up(
-                stored,
-                dataset[f"{colour}PaletteColorLookupTableDescriptor"].value,
-                dataset[f"{colour}PaletteColorLookupTableData"].value,
-            )
-            for colour in ("Red", "Green", "Blue")
-        ]
+        names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
+        tables = [_looked_up(stored, dataset[f"{n}Descriptor"].value, dataset[f"{n}Data"].value) for n in names]
         stored, highest = np.dstack([table for table, _ in tables]), tables[0][1]
     elif kind in _COLOURS:
         highest = 2**dataset.BitsStored - 1
