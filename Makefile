@@ -30,6 +30,10 @@ demo: $(VENV)/.locked  ## the whole pipeline on simulated scans, in .demo; no ne
 test: $(VENV)/.locked  ## run the tests
 	@python -m pytest -q --numprocesses=auto --dist=loadfile
 
+.PHONY: test-fast
+test-fast: $(VENV)/.locked  ## run the tests that need no training, no browser and no environment
+	@python -m pytest -q --numprocesses=auto --dist=loadfile -m "not slow"
+
 .PHONY: lint
 lint: $(VENV)/.locked  ## check style and format
 	@ruff check .

@@ -28,8 +28,7 @@ import numpy as np
 
 from brain_tumor.exported.classifier_file import read_exported
 from brain_tumor.serving.answers import File, cores, stream
-from brain_tumor.serving.classifier import Classifier
-from brain_tumor.serving.exported import DEFAULT
+from brain_tumor.serving.classifier import DEFAULT, Classifier
 from brain_tumor.tables.store import Store
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"

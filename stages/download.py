@@ -26,16 +26,9 @@ def main(params, arguments):
     elif kind == "folder":
         copy_folder(Path(name).expanduser(), TARGET)
     else:
-        archive = os.environ.get("DATASET_ARCHIVE")
-        fetch_kaggle(
-            name,
-            TARGET,
-            archive=Path(archive).expanduser() if archive else None,
-            manifests=ROOT / "manifests",
-            retries=params.data.retries,
-            stall_seconds=params.data.stall_seconds,
-            accept=arguments.accept,
-        )
+        archive = Path(given).expanduser() if (given := os.environ.get("DATASET_ARCHIVE")) else None
+        options = params.data.model_dump(exclude={"dataset"})
+        fetch_kaggle(name, TARGET, archive, ROOT / "manifests", accept=arguments.accept, **options)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,17 @@ SMALL = {
 }
 
 
+# Their tests run the pipeline, open a browser, or copy the project.
+_SLOW_FIXTURES = {"browser", "installed", "project", "small_clone", "small_run"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test-fast` leaves out; a test without such a fixture marks itself."""
+    for item in items:
+        if _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 def run(*command: str, cwd: Path, fails: bool = False, **variables: str) -> subprocess.CompletedProcess:
     """Run a program to its end, with the environment's programs first on PATH.
 

@@ -70,6 +70,7 @@ def test_the_interval_of_a_mean_is_that_of_the_accuracy():
     )
 
 
+@pytest.mark.slow
 def test_intervals_over_groups_cover_and_intervals_over_images_do_not():
     """A shorter run of what docs/evaluation.md shows; seeded, so it gives the same every time."""
     found = simulated_coverage(repetitions=200, resamples=300)

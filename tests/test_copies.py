@@ -56,6 +56,7 @@ def clusters(index: pd.DataFrame, pairs: pd.DataFrame) -> pd.Series:
 # --- phantoms
 
 
+@pytest.mark.slow
 def test_planted_copies_of_phantoms_are_found(tmp_path):
     """At least 0.99 of the pairs found, at least 0.99 of what is found true, over five seeds."""
     true = accepted = hits = 0

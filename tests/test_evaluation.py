@@ -19,6 +19,7 @@ from brain_tumor.errors import PipelineError
 from brain_tumor.evaluation import cohorts
 from brain_tumor.evaluation.summary import metrics_table
 from brain_tumor.metrics.scores import cohort_metrics
+from brain_tumor.prediction.tables import class_names, load_predictions, probabilities
 
 # --- cohorts
 
@@ -61,25 +62,25 @@ def members(frame: pd.DataFrame, strategy: str) -> dict[str, list[str]]:
 
 
 def test_predictions_are_joined_with_the_split(written):
-    frame = cohorts.load_predictions(*written(), folds=[2, 0])
+    frame = load_predictions(*written(), folds=[2, 0])
     assert frame["model_fold"].unique().tolist() == [2, 0]
-    assert cohorts.class_names(frame) == ["NA", "sick"]
+    assert class_names(frame) == ["NA", "sick"]
     row = frame[(frame["path"] == "Testing/sick/6.jpg") & (frame["model_fold"] == 0)].iloc[0]
     assert (row["label"], row["patient"], row["group"], row["p_sick"]) == ("sick", "p4", "g4", 0.1)
-    assert cohorts.probabilities(frame).sum(axis=1) == pytest.approx(1)
+    assert probabilities(frame).sum(axis=1) == pytest.approx(1)
     unknown = frame[frame["path"] == "Testing/NA/5.jpg"].iloc[0]
     assert (unknown["label"], unknown["patient"]) == ("NA", "")  # not taken for missing values
 
 
 def test_cohorts_of_patient_folds(written):
-    frame = cohorts.load_predictions(*written(), folds=[0, 1, 2])
+    frame = load_predictions(*written(), folds=[0, 1, 2])
     found = members(frame, "patient")
     assert list(found) == ["patient_test", "patient_known", "official_test", "official_leaked", "official_clean"]
     assert list(found.values()) == [["1", "2", "3", "4"], ["1", "3", "4"], ["5", "6", "7"], ["6"], ["5", "7"]]
 
 
 def test_official_test_is_scored_by_the_first_fold_named(written):
-    frame = cohorts.load_predictions(*written(), folds=[2, 0, 1])
+    frame = load_predictions(*written(), folds=[2, 0, 1])
     official = cohorts.cohorts(frame, "patient")["official_test"]
     assert official["p_sick"].tolist() == pytest.approx([0.3] * 3)
 
@@ -88,7 +89,7 @@ def test_leakage_is_judged_by_the_whole_training_pool(written):
     # The patient of image 6 stands in fold 2 alone: not among the predictions of the first, unseen by the model
     # of the second, and leaked all the same.
     for folds in ([0], [2]):
-        found = members(cohorts.load_predictions(*written(), folds=folds), "patient")
+        found = members(load_predictions(*written(), folds=folds), "patient")
         assert (found["official_leaked"], found["official_clean"]) == (["6"], ["5", "7"])
 
 
@@ -96,31 +97,31 @@ def test_exactly_the_folds_named_are_read(written):
     folder, split = written()
     (folder / "fold-9.csv").write_text((folder / "fold-0.csv").read_text())
     (folder / "fold-2.csv").unlink()
-    found = members(cohorts.load_predictions(folder, split, folds=[0, 1]), "patient")
+    found = members(load_predictions(folder, split, folds=[0, 1]), "patient")
     assert found["patient_test"] == ["1", "2", "3"]
 
 
 def test_cohorts_of_other_strategies(written):
-    frame = cohorts.load_predictions(*written(), folds=[0, 1, 2])
+    frame = load_predictions(*written(), folds=[0, 1, 2])
     assert list(members(frame, "random"))[:2] == ["random_test", "patient_known"]
-    frame = cohorts.load_predictions(*written(roles=("validation", "official_test")), folds=[0])
+    frame = load_predictions(*written(roles=("validation", "official_test")), folds=[0])
     assert list(members(frame, "official")) == ["official_test", "official_leaked", "official_clean"]
 
 
 def test_empty_cohorts_are_absent(written):
     anonymous = SPLIT.replace("p1", "").replace("007", "").replace("p4", "").replace("Testing,,g4", "Testing,,g8")
-    frame = cohorts.load_predictions(*written(split=anonymous), folds=[0, 1, 2])
+    frame = load_predictions(*written(split=anonymous), folds=[0, 1, 2])
     assert list(members(frame, "patient")) == ["patient_test", "official_test", "official_clean"]
-    frame = cohorts.load_predictions(*written(roles=("validation", "test")), folds=[0, 1, 2])
+    frame = load_predictions(*written(roles=("validation", "test")), folds=[0, 1, 2])
     assert list(members(frame, "patient")) == ["patient_test", "patient_known"]
 
 
 def test_missing_files_are_named(written):
     folder, split = written()
     with pytest.raises(PipelineError, match=r"fold-7\.csv.*dvc repro"):
-        cohorts.load_predictions(folder, split, folds=[0, 7])
+        load_predictions(folder, split, folds=[0, 7])
     with pytest.raises(PipelineError, match=r"no\.csv.*dvc repro"):
-        cohorts.load_predictions(folder, split.with_name("no.csv"), folds=[0])
+        load_predictions(folder, split.with_name("no.csv"), folds=[0])
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_predictions_that_contradict_the_split_or_each_other_are_refused(written
         path = folder / f"fold-{k}.csv"
         path.write_text(path.read_text().replace(old, new))
     with pytest.raises(PipelineError, match=message) as raised:
-        cohorts.load_predictions(folder, split, folds=[0, 1, 2])
+        load_predictions(folder, split, folds=[0, 1, 2])
     assert "\n" not in str(raised.value)
 
 
@@ -151,6 +152,7 @@ import sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from brain_tumor.drawing import classification
+from brain_tumor.drawing.training import training_png
 from brain_tumor.metrics import curves
 folder = Path(sys.argv[1])
 for c in (2, 4, 10):
@@ -253,6 +255,6 @@ def test_table_shows_every_cohort_within_100_columns():
 
 
 def test_every_cohort_there_can_be_is_described(written):
-    frame = cohorts.load_predictions(*written(), folds=[0, 1, 2])
+    frame = load_predictions(*written(), folds=[0, 1, 2])
     found = {name for strategy in ("patient", "random", "own") for name in cohorts.cohorts(frame, strategy)}
     assert found == set(cohorts.DESCRIPTIONS)

@@ -23,6 +23,8 @@ from brain_tumor.tables.csv_tables import read_table
 from brain_tumor.tables.roles import roles
 from brain_tumor.tables.store import Store
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden"
 FILE = "src/brain_tumor/serving/classifier.tflite"
 

@@ -257,19 +257,7 @@ def test_brightness_and_size_do_not_tell_the_class():
     assert f1_score(labels, predicted, average="macro") < 0.5
 
 
-def test_arguments_out_of_range_are_refused_in_one_line(root, tmp_path):
-    for change in (
-        {"patients": 1},
-        {"slices": 0},
-        {"image_size": 8},
-        {"copies": -0.1},
-        {"wrong_labels": 2},
-        {"seed": -1},
-    ):
-        with pytest.raises(PipelineError, match=f"expected {next(iter(change))} .* got ") as refusal:
-            draw_data_set(tmp_path, **{**ARGUMENTS, **change})
-        assert "\n" not in str(refusal.value)
-    assert not any(tmp_path.iterdir())
+def test_a_folder_with_files_and_an_unknown_class_are_refused(root):
     with pytest.raises(PipelineError, match="empty folder"):
         draw_data_set(root, **ARGUMENTS)
     with pytest.raises(ValueError, match="label"):

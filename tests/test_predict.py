@@ -153,7 +153,7 @@ def test_predicting_and_serving_need_nothing_of_the_pipeline(small_run, scans, t
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported')")
     path = f"{tmp_path}:{ROOT / 'src'}"
     predict(small_run, scans / "b", "--json", "--explain", tmp_path / "maps", PYTHONPATH=path)
-    code = f"import {module}, brain_tumor.serving.scans, brain_tumor.serving.formats"
+    code = f"import {module}, brain_tumor.serving.readers.formats, brain_tumor.serving.output"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": path}, timeout=120)
 
 

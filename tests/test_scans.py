@@ -25,7 +25,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.pixels import get_decoder
 
 from brain_tumor.imaging.decoding import UnreadableImage
-from brain_tumor.serving.readers.reading import SUFFIXES, is_candidate, read_scans
+from brain_tumor.serving.readers.formats import SUFFIXES, is_candidate, read_scans
 
 RANDOM = np.random.default_rng(0)
 DEEP = RANDOM.integers(0, 4096, (30, 40)).astype(np.uint16)
@@ -286,7 +286,7 @@ def test_a_picture_is_read_whatever_its_name(name):
 
 
 def test_candidates_of_a_folder(tmp_path):
-    assert {".png", ".jpg", ".tiff", ".dcm", ".dicom", ".nii", ".nii.gz"} < SUFFIXES
+    assert {".png", ".jpg", ".tiff", ".dcm", ".dicom", ".nii", ".nii.gz"} < set(SUFFIXES)
     start = bytes(128) + b"DICM"
     yes = {"a.PNG": b"", "b.nii.gz": b"", "c.NII": b"", "d.dcm": b"", "IM0001": start, "1.2.840.55": start}
     no = {".a.png": b"", "notes.txt": start, "x.gz": b"", "IM2": b"", "1.2.840.56": bytes(200), "DICOMDIR": start}
@@ -402,7 +402,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from brain_tumor.imaging.decoding import UnreadableImage
-from brain_tumor.serving.readers.reading import read_scans
+from brain_tumor.serving.readers.formats import read_scans
 for name in ("picture", "nifti", "raw"):
     print(*({"tensorflow", "pandas", "sklearn", "matplotlib", "nibabel"} & set(sys.modules)))
     try:

@@ -104,8 +104,8 @@ def bring(place: Path, folder: Path | None = None, **options) -> None:
     if folder is not None:
         copy_folder(folder, place / "data/raw")
         return
-    usual = {"archive": None, "manifests": Path("manifests"), "retries": 3, "stall_seconds": 60, "accept": False}
-    fetch_kaggle(SLUG, place / "data/raw", **usual | options)
+    archive, usual = options.pop("archive", None), {"retries": 3, "stall_seconds": 60, "accept": False}
+    fetch_kaggle(SLUG, place / "data/raw", archive, Path("manifests"), **usual | options)
 
 
 def fetch(place: Path, folder: Path | None = None, **options) -> dict[str, bytes]:
@@ -220,7 +220,7 @@ def test_a_damaged_download_is_named_by_its_data_set(place, kaggle):
 @pytest.mark.timeout(60)
 def test_a_killed_download_leaves_nothing_finished_and_the_next_one_succeeds(place, kaggle):
     server = kaggle(zipped(CONTENT), "stall", "serve")
-    options = "archive=None, manifests=Path('manifests'), retries=3, stall_seconds=60, accept=False"
+    options = "None, Path('manifests'), retries=3, stall_seconds=60, accept=False"
     program = (
         "from pathlib import Path; from brain_tumor.source.fetching import fetch_kaggle; "
         f"fetch_kaggle({SLUG!r}, Path('data/raw'), {options})"

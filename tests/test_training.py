@@ -18,6 +18,8 @@ from brain_tumor.training import fitting, recipe
 from brain_tumor.training.checkpoint import Checkpoint
 from brain_tumor.training.examples import Examples, image_examples
 
+pytestmark = pytest.mark.slow
+
 SCHEDULE = fitting.Schedule(
     epochs=6,
     patience=6,

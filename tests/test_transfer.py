@@ -12,6 +12,8 @@ from brain_tumor.errors import PipelineError
 from brain_tumor.networks import applications, backbone, classifier, trunks
 from brain_tumor.training.optimizing import LayerwiseAdamW, layer_rates
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 CLASSES = 3
 

@@ -14,6 +14,12 @@ def seen_square(grey: np.ndarray, preprocessing: Preprocessing) -> tuple[int, in
 
     Returns:
         left, top and edge in pixels of the scan.
+
+    Example:
+        >>> scan = np.zeros((200, 160), np.uint8)
+        >>> scan[40:120, 30:130] = 180
+        >>> seen_square(scan, Preprocessing(size=64, crop=True, clip=0.5))
+        (30, 30, 100)
     """
     left, top, right, bottom = head_box(grey) if preprocessing.crop else (0, 0, *grey.shape[::-1])
     width, height = right - left, bottom - top

@@ -38,6 +38,10 @@ def expected_calibration_error(probabilities: np.ndarray, actual: np.ndarray, bi
 
     Returns:
         0 to 1, each bin weighted by its share of the images.
+
+    Example:
+        >>> expected_calibration_error(np.array([[0.9, 0.1]] * 10), np.array([0] * 9 + [1]))
+        0.0
     """
     table = reliability_table(probabilities, actual, bins)
     return float((table["n"] * (table["confidence"] - table["accuracy"]).abs()).sum() / table["n"].sum())

@@ -23,6 +23,10 @@ def corrupted(grey: np.ndarray, corruption: str, strength: int, seed: int) -> np
 
     Returns:
         uint8, of the same shape except for `crop` and `downsampling`.
+
+    Example:
+        >>> corrupted(np.full((300, 400), 128, np.uint8), "downsampling", 5, seed=0).shape
+        (42, 56)
     """
     change, levels = CORRUPTIONS[corruption]
     result = change(grey.astype(np.float32) / 255, levels[strength - 1], np.random.default_rng(seed))

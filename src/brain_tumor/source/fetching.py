@@ -30,14 +30,7 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def fetch_kaggle(
-    dataset: str,
-    target: Path,
-    *,
-    archive: Path | None,
-    manifests: Path,
-    retries: int,
-    stall_seconds: float,
-    accept: bool,
+    dataset: str, target: Path, archive: Path | None, manifests: Path, *, accept: bool, **options: float
 ) -> None:
     """Bring a Kaggle data set to `target` as `[<folder>/]<class>/<file>`.
 
@@ -49,8 +42,8 @@ def fetch_kaggle(
         target: folder to make or to replace.
         archive: zip archive or unpacked folder of the data set, used in place of the network; None: download.
         manifests: folder of the manifests.
-        retries, stall_seconds: see `kaggle.download`.
         accept: write the manifest of the files that came instead of verifying them.
+        options: retries and stall_seconds, see `kaggle.download`.
 
     Raises:
         PipelineError: the archive is missing or damaged, its layout is not one of class folders, its content differs
@@ -63,7 +56,7 @@ def fetch_kaggle(
     record = manifests / f"{dataset.replace('/', '--')}.sha256"
     with replacing_folder(target) as partial:
         with TemporaryDirectory(prefix=".download-", dir=partial) as scratch:
-            found = archive or download(dataset, Path(scratch), retries, stall_seconds)
+            found = archive or download(dataset, Path(scratch), **options)
             _unpack(found, partial, str(archive or dataset))
         if accept:
             digests = manifest.compute(partial)

@@ -43,6 +43,17 @@ def split_table(
     Raises:
         PipelineError: a class has too few images or groups to be in every fold, or the user's split does not
             fit the data.
+
+    Example:
+        >>> paths = [f"{label}/{i}.png" for label in ("glioma", "none") for i in range(6)]
+        >>> labels = [path.split("/")[0] for path in paths]
+        >>> index = pd.DataFrame({"path": paths, "sha256": paths, "label": labels, "folder": ""})
+        >>> patients = [f"{label} {i % 6 // 2}" for i, label in enumerate(labels)]  # two slices each
+        >>> groups = pd.DataFrame({"path": paths, "group": patients, "patient": patients, "copies": ""})
+        >>> options = {"strategy": "patient", "folds": 3, "seed": 0, "official_test": "", "own_folds": None}
+        >>> table = split_table(index, groups, **options)
+        >>> int(table.groupby("patient")["fold"].nunique().max())
+        1
     """
     table = index[["path", "sha256", "label", "folder"]].merge(
         groups[["path", "group", "patient", "copies"]], on="path", how="left", validate="one_to_one"
