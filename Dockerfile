@@ -1,4 +1,4 @@
-# The server alone: no TensorFlow, no DVC. docker build -t brain-tumor . && docker run --rm -p 127.0.0.1:8000:8000 brain-tumor
+# Only the server: no TensorFlow, no DVC. docker build -t brain-tumor . && docker run --rm -p 127.0.0.1:8000:8000 brain-tumor
 FROM python:3.13-slim
 
 WORKDIR /app
@@ -9,7 +9,7 @@ COPY pyproject.toml README.md LICENSE requirements*.in ./
 COPY src src
 RUN python -m pip install --no-cache-dir --disable-pip-version-check --no-deps . && rm -r src
 
-# Nothing is written: `docker run --read-only` works, too.
+# The server writes no files, so `docker run --read-only` works too.
 USER 65534:65534
 ENV PYTHONDONTWRITEBYTECODE=1
 EXPOSE 8000

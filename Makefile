@@ -19,10 +19,10 @@ $(VENV)/.locked: requirements.txt requirements-dev.txt
 	@touch $@
 
 .PHONY: setup
-setup: $(VENV)/.locked  ## make the environment only
+setup: $(VENV)/.locked  ## only create the environment
 
 .PHONY: demo
-demo: $(VENV)/.locked  ## the whole pipeline on simulated scans, in .demo; no network, no account
+demo: $(VENV)/.locked  ## run the whole pipeline on simulated scans, in .demo; needs no data set and no account
 	@python tools/scratch.py .demo --params demo.yaml
 	@echo "Look at .demo/plots/*.png, .demo/metrics/test.json and the scans in .demo/data/raw"
 
@@ -31,7 +31,7 @@ test: $(VENV)/.locked  ## run the tests
 	@python -m pytest -q --numprocesses=auto --dist=loadfile
 
 .PHONY: test-fast
-test-fast: $(VENV)/.locked  ## run the tests that need no training, no browser and no environment
+test-fast: $(VENV)/.locked  ## run only the tests without training, browser, server or new environment
 	@python -m pytest -q --numprocesses=auto --dist=loadfile -m "not slow"
 
 .PHONY: lint
@@ -40,16 +40,16 @@ lint: $(VENV)/.locked  ## check style and format
 	@ruff format --check .
 
 .PHONY: repro
-repro: $(VENV)/.locked  ## run what changed, on the data set that params.yaml names
+repro: $(VENV)/.locked  ## run the stages that changed, on the data set named in params.yaml
 	@[ -e .git ] || dvc config --local core.no_scm true
 	@dvc repro
 
 .PHONY: quick
-quick: $(VENV)/.locked git  ## the same for fold 0 alone, as a DVC experiment
+quick: $(VENV)/.locked git  ## run the pipeline for fold 0 only, as a DVC experiment
 	@dvc exp run --set-param 'run.folds=[0]'
 
 .PHONY: effect
-effect: $(VENV)/.locked git  ## what leakage does to the score: fold 0 under three ways to split, as experiments
+effect: $(VENV)/.locked git  ## effect of leakage on the score: fold 0 with three ways to split, as experiments
 	@dvc exp run --name split-patient --set-param 'run.folds=[0]'
 	@dvc exp run --name split-random --set-param 'run.folds=[0]' -S split.strategy=random -S split.on_leak=report
 	@dvc exp run --name split-official --set-param 'run.folds=[0]' -S split.strategy=official -S split.on_leak=report
@@ -61,7 +61,7 @@ TRANSFER := -S preprocess.image_size=192 -S model.backbone=mobilenet_v2 -S model
 	-S train.augment.erase=0.25
 
 .PHONY: transfer
-transfer: $(VENV)/.locked git  ## the same on a backbone pre-trained on ImageNet: fine-tuned, and frozen, as experiments
+transfer: $(VENV)/.locked git  ## train on a backbone pre-trained on ImageNet: fine-tuned, and frozen, as experiments
 	@dvc exp run --name mobilenet_v2 $(TRANSFER) -S model.frozen=0.35 -S train.epochs=12 -S train.backbone_rate=0.3
 	@dvc exp run --name mobilenet_v2-frozen $(TRANSFER) -S model.frozen=1.0 -S model.stride=16 -S model.hidden=512 \
 		-S model.dropout=0.5 -S train.epochs=40 -S train.learning_rate=0.002 -S train.weight_decay=0.05 \
@@ -69,7 +69,7 @@ transfer: $(VENV)/.locked git  ## the same on a backbone pre-trained on ImageNet
 	@dvc exp show --drop '.*' --keep 'Experiment|model.(backbone|frozen)|.*patient_test.macro_f1$$|.*validation.json:macro_f1$$'
 
 .PHONY: sweep
-sweep: $(VENV)/.locked git  ## search better params on validation folds: sweep.yaml, TRIALS=20, STORAGE=URL
+sweep: $(VENV)/.locked git  ## search for better parameters on validation images: sweep.yaml, TRIALS=20, STORAGE=URL
 	@python tools/sweep.py --trials $(or $(TRIALS),20) $(if $(STORAGE),--storage $(STORAGE))
 
 $(SERVING)/.locked: requirements-serving.txt requirements-readers.txt pyproject.toml
@@ -79,19 +79,19 @@ $(SERVING)/.locked: requirements-serving.txt requirements-readers.txt pyproject.
 	@touch $@
 
 .PHONY: serve
-serve: $(SERVING)/.locked  ## predictions over HTTP and on a page, http://127.0.0.1:8000: PORT=8000
+serve: $(SERVING)/.locked  ## serve predictions over HTTP and on a web page, http://127.0.0.1:8000: PORT=8000
 	@$(SERVING)/bin/brain-tumor serve --port $(or $(PORT),8000)
 
 .PHONY: compare
-compare: $(VENV)/.locked git  ## params, scores and the paired bootstrap of two commits or experiments: A=main B=sweep-7
+compare: $(VENV)/.locked git  ## compare two commits or experiments, with a paired bootstrap of the scores: A=main B=sweep-7
 	@python tools/compare.py $(or $(A),HEAD~1) $(or $(B),HEAD)
 
 .PHONY: accept-data
-accept-data: $(VENV)/.locked  ## take the data set as it comes now and rewrite its manifest
+accept-data: $(VENV)/.locked  ## accept the data set as it is now and rewrite its manifest
 	@python stages/download.py --accept
 
 .PHONY: lock
-lock: $(VENV)/.locked  ## make the locks anew from the requirements*.in
+lock: $(VENV)/.locked  ## write the locks again from the requirements*.in
 	@compile() { \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --output-file "$$@"; \
 	}; \

@@ -1,10 +1,10 @@
-"""How the search for copies grows: 1,000 to 100,000 hashes, one in a hundred a planted copy.
+"""Run time and recall of the search for copies: 1,000 to 100,000 hashes, one in a hundred a planted copy.
 
     python benchmarks/hash_search.py [--scans data/raw] [--most 100000]
 
-The hashes are random with the bit statistics of real ones: the share of ones of every bit and the correlation of
-every two bits, taken from the scans named (the data set of the last run; simulated scans where there is none).
-A copy is a hash in a random one of the eight orientations with 0 to audit.hash_distance bits changed.
+The hashes are random with the bit statistics of real ones: the mean of each bit and the correlation of each pair of
+bits, measured on --scans (by default the data set of the last run, or simulated scans if there is none). A copy is a
+hash in one of the eight orientations, at random, with 0 to audit.hash_distance bits changed. Crops are left out.
 """
 
 import argparse
@@ -30,17 +30,17 @@ from brain_tumor.source.phantoms.planting import draw_data_set  # noqa: E402
 
 
 def real_hashes(scans: Path) -> np.ndarray:
-    """(n, 256) bool."""
+    """(n, 256) bool, hashes of the distinct files in a folder."""
     contents = {(scans / image.path).read_bytes() for image in list_images(scans)}
     views = np.stack([view(decode(data)) for data in sorted(contents)])
     return np.unpackbits(hashes(thumbnails(views)), axis=1).astype(bool)
 
 
 def like(sample: np.ndarray, n: int, random: np.random.Generator) -> np.ndarray:
-    """(n, 256) bool random bits with the marginals and, closely, the correlations of a sample (Gaussian copula)."""
+    """(n, 256) bool random bits with the means and about the correlations of a sample (Gaussian copula)."""
     share = sample.mean(axis=0).clip(0.002, 0.998)
     correlation = np.nan_to_num(np.corrcoef(sample.T + 1e-3 * random.standard_normal(sample.T.shape)))
-    # Exact for bits of share one half.
+    # Exact for bits with mean 0.5.
     values, vectors = np.linalg.eigh(np.sin(np.pi / 2 * correlation))
     root = (vectors * np.sqrt(values.clip(0))).astype(np.float32)
     root /= np.linalg.norm(root, axis=1, keepdims=True)
@@ -48,7 +48,7 @@ def like(sample: np.ndarray, n: int, random: np.random.Generator) -> np.ndarray:
 
 
 def turned(bits: np.ndarray, orientation: int) -> np.ndarray:
-    """The hashes of the turned pictures, from (n, 256) bool hashes: bits change places, some are inverted."""
+    """Hashes of the same pictures in another orientation, from (n, 256) bool: bits move, and some are inverted."""
     cells = np.arange(144).reshape(1, 12, 12)
     place = {pair: bit for bit, pair in enumerate(zip(*(c[0].tolist() for c in neighbours(cells)), strict=True))}
     pairs = list(zip(*(c[0].tolist() for c in neighbours(oriented(cells, orientation))), strict=True))
@@ -78,7 +78,7 @@ def measure(sample: np.ndarray, n: int, radius: int, most: int) -> tuple[float, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scans", type=Path, default=ROOT / "data" / "raw", help="image-folder data set")
+    parser.add_argument("--scans", type=Path, default=ROOT / "data" / "raw", help="data set for the bit statistics")
     parser.add_argument("--most", type=int, default=100_000, help="largest number of hashes")
     arguments = parser.parse_args()
     options = load_params(ROOT / "params.yaml").audit
@@ -94,7 +94,7 @@ def main() -> None:
     before = None
     for n in (1000, 3162, 10_000, 31_623, 100_000):
         if n <= arguments.most:
-            # A process of its own, so that its peak of memory is its own.
+            # In a new process, so that its peak memory is measured alone.
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 seconds, recall, pairs = pool.apply(measure, (sample, n, options.hash_distance, options.candidates))
                 peak = pool.apply(peak_memory)
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def peak_memory() -> float:
-    """Largest resident memory of this process so far, GiB."""
+    """Largest resident set size of this process so far, in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "linux" else 1 << 30)
 
 

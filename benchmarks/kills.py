@@ -1,10 +1,10 @@
-"""Does a killed training end in the same bytes? 20 SIGKILLs at random moments, half of the trainer, half of dvc.
+"""Does a killed training give the same bytes? SIGKILLs at random times, half to the trainer and half to dvc.
 
     python benchmarks/kills.py [--params FILE] [--kills 20] [--seed 0] [FOLDER]
 
-Trains fold 0 twice in scratch folders below FOLDER (.demo/kills unless told otherwise), once in peace and once
-under fire, each time with a plain `dvc repro train@0`, and compares the model and the learning curves. FILE holds
-the params that differ from params.yaml, demo.yaml for example.
+Trains fold 0 twice in scratch folders below FOLDER (default: .demo/kills), once uninterrupted and once with kills,
+each time with a plain `dvc repro train@0`, and compares the model and the learning curves. FILE contains the
+parameters that differ from params.yaml, such as demo.yaml.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def digest(folder: Path) -> str:
 
 
 def trainer(process: psutil.Process) -> psutil.Process | None:
-    """The training below a `dvc repro`, if it is running."""
+    """The training process below a `dvc repro`, if it is running."""
     try:
         found = [child for child in process.children(recursive=True) if "stages/train.py" in " ".join(child.cmdline())]
     except psutil.Error:
@@ -45,7 +45,7 @@ def trainer(process: psutil.Process) -> psutil.Process | None:
 
 
 def under_fire(folder: Path, kills: int, rng: random.Random) -> None:
-    """Start the training, kill it after a random time, and so on; then let it end."""
+    """Start the training and kill it after a random time, again and again; then let it finish."""
     longest = 30.0
     for shot in range(kills):
         with subprocess.Popen(COMMAND, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True) as dvc:
@@ -68,12 +68,12 @@ def under_fire(folder: Path, kills: int, rng: random.Random) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / ".demo" / "kills")
-    parser.add_argument("--params", type=Path, help="YAML file of params that differ")
+    parser.add_argument("--params", type=Path, help="YAML file of parameters that differ")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="of the times of the kills")
     arguments = parser.parse_args()
     overrides = YAML(typ="safe").load(arguments.params) if arguments.params else {}
-    overrides["train"] = overrides.get("train", {}) | {"folds": [0]}
+    overrides["run"] = overrides.get("run", {}) | {"folds": [0]}
     peace, fire = arguments.folder / "peace", arguments.folder / "fire"
     scratch_copy(peace, overrides)
     (peace / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")

@@ -1,9 +1,9 @@
-"""How many planted wrong labels the label audit puts first: simulated scans, 1, 3 and 10 % wrong, five folds each.
+"""How many planted wrong labels the label audit ranks first: simulated scans, 1, 3 and 10 % wrong, five folds each.
 
     python benchmarks/label_audit.py [FOLDER]
 
-Runs the whole pipeline in FOLDER (a scratch folder, .demo/labels unless told otherwise) with the params of
-`make demo`, and holds data/audit_model/labels.csv against the truth of the phantoms.
+Runs the whole pipeline in the scratch folder FOLDER (default: .demo/labels) with the parameters of `make demo`, and
+compares data/audit_model/labels.csv with the ground truth of the phantoms.
 """
 
 import subprocess
@@ -24,7 +24,7 @@ RATES = (0.01, 0.03, 0.10)
 def main() -> None:
     target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / ".demo" / "labels")
     overrides = YAML(typ="safe").load(ROOT / "demo.yaml")
-    overrides["train"] |= {"folds": [0, 1, 2, 3, 4]}
+    overrides["run"] |= {"folds": [0, 1, 2, 3, 4]}
     print("wrong labels  images  wrong  found in top k: k = wrong  k = 2 x wrong   flagged  of them wrong")
     for rate in RATES:
         overrides["phantoms"] = {"wrong_labels": rate}

@@ -1,12 +1,12 @@
-"""Our recipe against the one that most people copy, at equal wall-clock: same fold, same machine, one run.
+"""Our recipe compared with the usual notebook recipe at equal wall-clock time: same fold, same machine, one run.
 
     python benchmarks/plain_recipe.py [--fold 0] [--minutes 2 5 10]
 
-Needs data/raw, data/prepared and data/split (`dvc repro split`). Both are trained for the longest time, one after
-the other, each in a process of its own with the same number of threads; at each mark stands the best validation
-macro-F1 that training has seen so far, and the images learned from per second. Importing, decoding and preparing
-are left out on both sides. The plain recipe: RGB arrays of 150 x 150 floats, ImageDataGenerator, a VGG-like
-network with flatten and dense layers, Adam.
+Needs data/raw, data/prepared and data/split (`dvc repro split`). Both are trained for the longest time given, one
+after the other, each in its own process with the same number of threads. For each time the table shows the best
+validation macro-F1 so far and the training images per second. Importing, decoding and preparing are not timed. The
+plain recipe: RGB arrays of 150 x 150 floats, ImageDataGenerator, four convolutions with max pooling, flatten and dense
+layers, Adam.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from brain_tumor.tables.store import Store  # noqa: E402
 
 
 class Clock:
-    """Notes time, score and images of each epoch, and ends the training when the time is over."""
+    """Records time, score and images per second after each epoch, and ends the training when the time is over."""
 
     class Over(Exception):
         pass
@@ -142,7 +142,7 @@ def main() -> int:
         command = [sys.executable, __file__, "--only", name, "--fold", str(arguments.fold), "--minutes"]
         done = subprocess.run([*command, str(longest / 60)], cwd=ROOT, capture_output=True, text=True, check=True)
         rows[name] = json.loads(done.stdout.splitlines()[-1])
-    print(f"fold {arguments.fold}: best validation macro-F1 so far and images/s; the training of ours ends by itself")
+    print(f"fold {arguments.fold}: best validation macro-F1 so far and training images/s; ours has early stopping")
     print(f"{'minutes':>8}  {'plain':>14}  {'ours':>14}  ahead")
     ahead = True
     for minutes in arguments.minutes:

@@ -1,16 +1,16 @@
-"""How quick is prediction, and is it that of training? On the real scans and the committed classifier.
+"""Speed and memory of prediction, and its parity with training, on the real scans and the committed classifier.
 
     python benchmarks/prediction.py cold|throughput|memory|parity [--scans data/raw] [--keras models/fold-0/model.keras]
 
-cold: a new process from its start to the printed answer, beside one that loads the Keras model with TensorFlow.
-throughput: files a second, decoding included, beside LiteRT and Keras on arrays that are ready in memory.
-memory: largest resident set over 100 and over 10,000 files.
-parity: every scan prepared for prediction, and its probabilities, beside the arrays and the answers of the pipeline.
+cold: time from the start of a new process to its printed answer, compared with Keras and TensorFlow.
+throughput: files per second, decoding included, compared with LiteRT and Keras on the arrays of data/prepared.
+memory: largest resident set size for 100 and for 10,000 files.
+parity: compares preprocessing and probabilities with data/prepared and the Keras model; always on data/raw.
 """
 
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the command sets it, before NumPy is imported
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the command `brain-tumor` does, before NumPy is imported
 
 import argparse
 import itertools
@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
 
 
 def seconds(*command: object) -> float:
-    """Time from start to end of a process that must succeed."""
+    """Run time of a process that must succeed, in seconds."""
     start = time.perf_counter()
     subprocess.run(list(map(str, command)), env=environment(), check=True, capture_output=True)
     return time.perf_counter() - start

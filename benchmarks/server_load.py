@@ -1,10 +1,10 @@
-"""What the server does under load: a bounded rate, more than it can, and the bounded rate again.
+"""The server under load: a rate that it must serve, 20 times that rate for 3 seconds, and the first rate again.
 
     python benchmarks/server_load.py [--rate 50] [--seconds 20]
 
-Requests leave at fixed times, whether earlier ones are answered or not, so that a slow answer delays no other
-("open loop"; G. Tene: coordinated omission). Each uploads one JPEG of 512 x 512 pixels in a connection of its own.
-Client and server share the cores.
+Requests are sent at fixed times, whether or not earlier ones have been answered, so that a slow answer delays no
+other ("open loop"; G. Tene: coordinated omission). Each uploads one JPEG of 512 x 512 pixels over its own connection.
+Client and server share the processor cores.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PORT = 8765
 
 
 def upload() -> bytes:
-    """A request with a drawn head."""
+    """A request that uploads the drawing of a head."""
     rows, columns = np.indices((512, 512))
     head = ((columns - 256) / 180) ** 2 + ((rows - 256) / 220) ** 2 <= 1
     picture = head * 120 + np.random.default_rng(0).normal(0, 12, (512, 512)) * head
@@ -37,7 +37,7 @@ def upload() -> bytes:
 
 
 async def send(request: bytes) -> tuple[int, float]:
-    """Status of the answer and seconds until it has come; status 0: the connection broke."""
+    """Status of the response and seconds until it is complete; status 0: the connection failed."""
     start = time.perf_counter()
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
@@ -51,7 +51,7 @@ async def send(request: bytes) -> tuple[int, float]:
 
 
 async def load(request: bytes, rate: float, seconds: float) -> list[tuple[int, float]]:
-    """Send at a fixed rate."""
+    """Send requests at a fixed rate; returns what `send` returns for each."""
     start, sent = time.perf_counter(), []
     for i in range(round(rate * seconds)):
         await asyncio.sleep(max(0, start + i / rate - time.perf_counter()))
@@ -60,7 +60,7 @@ async def load(request: bytes, rate: float, seconds: float) -> list[tuple[int, f
 
 
 def tell(name: str, answers: list[tuple[int, float]]) -> dict[int, float]:
-    """Print counts and latencies per status; returns the 99th percentile of each in milliseconds."""
+    """Print counts and latencies per status; returns status -> 99th percentile in milliseconds."""
     worst = {}
     for status, count in sorted(Counter(status for status, _ in answers).items()):
         times = 1000 * np.array([took for found, took in answers if found == status])
@@ -72,7 +72,7 @@ def tell(name: str, answers: list[tuple[int, float]]) -> dict[int, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rate", type=float, default=50, help="requests per second that must be served")
-    parser.add_argument("--seconds", type=float, default=20, help="of each phase")
+    parser.add_argument("--seconds", type=float, default=20, help="of the first and the last phase")
     options = parser.parse_args()
     request = upload()
     command = [sys.executable, "-m", "brain_tumor", "serve", "--port", str(PORT)]

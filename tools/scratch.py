@@ -1,6 +1,6 @@
-"""Copy this tree to a scratch folder, with other params, and run the pipeline there.
+"""Copy the project to a scratch folder, change its parameters there and run the pipeline.
 
-The committed lock, params and data stay as they are; the same dvc.yaml runs, on the copy's own code.
+The parameters, dvc.lock and data of the project stay as they are; the copy runs its own code by the same dvc.yaml.
 
     python tools/scratch.py .demo --params demo.yaml
 """
@@ -15,15 +15,15 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
-# Made by a run or by a program: neither code nor params.
+# Results of a run: neither code nor parameters.
 _RESULTS = {"data", "models", "metrics", "plots", "report", "logs", "checkpoints", "dvc.lock"}
-# Written by hand, though they lie among results.
+# Written by hand, although they are in a folder of results.
 _INPUTS = {Path("data/fixes.csv"), Path("data/folds.csv"), Path("data/patients.csv")}
 _NO_CODE = {".git", ".venv", ".demo", "__pycache__", "cache", "tmp", "build"}
 
 
 def tree_files(root: Path = ROOT) -> list[Path]:
-    """Files of the project without results: what git tracks or would track; without git, all but caches."""
+    """Files of the project without results: what git tracks or would track; without git, all files except caches."""
     if (root / ".git").exists() and shutil.which("git"):
         command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode()
@@ -37,12 +37,12 @@ def tree_files(root: Path = ROOT) -> list[Path]:
 
 
 def scratch_copy(target: Path, overrides: dict, root: Path = ROOT) -> None:
-    """Copy the project to `target`, an absent or former scratch folder, and change its params.
+    """Copy the project to `target`, a new or earlier scratch folder, and change its parameters.
 
     Args:
-        target: keeps its DVC cache from an earlier run; all else in it is replaced.
-        overrides: nested as params.yaml; a value replaces the one there.
-        root: the tree to copy.
+        target: its DVC cache from an earlier run is kept, everything else in it is replaced.
+        overrides: nested like params.yaml; its values replace those there.
+        root: the project to copy.
     """
     for path in target.iterdir() if target.exists() else []:
         if path.name != ".dvc":
@@ -57,7 +57,7 @@ def scratch_copy(target: Path, overrides: dict, root: Path = ROOT) -> None:
 
 
 def environment() -> dict[str, str]:
-    """This environment, with the programs of the running Python first on PATH."""
+    """The environment variables of this process, with the programs of its Python first on PATH."""
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
@@ -72,10 +72,10 @@ def _update(params: dict, overrides: dict) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", type=Path, help="scratch folder")
-    parser.add_argument("--params", type=Path, required=True, help="YAML file of params that differ")
+    parser.add_argument("--params", type=Path, required=True, help="YAML file of parameters that differ")
     arguments = parser.parse_args()
     scratch_copy(arguments.target, YAML(typ="safe").load(arguments.params))
-    # The copy is no git checkout of its own, nor part of the one it may lie in.
+    # The copy is not a git checkout, and not part of the one that may contain it.
     (arguments.target / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     return subprocess.run(["dvc", "repro"], cwd=arguments.target, env=environment()).returncode
 

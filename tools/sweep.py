@@ -1,11 +1,11 @@
-"""Search for better params with Optuna: each trial is a DVC experiment, judged on validation folds only.
+"""Search for better parameters with Optuna: each trial is a DVC experiment, scored on validation images only.
 
-    python tools/sweep.py --trials 20                   # goes on with the study in sweep.db
+    python tools/sweep.py --trials 20                   # continues the study in sweep.db
     python tools/sweep.py --storage postgresql://...    # several machines, one study
 
-A trial is `dvc exp run --temp` up to the stage `validate`, so that no test figure is computed and the workspace
-stays as it is. Its objective is macro_f1 in metrics/validation.json. Hopeless trials are stopped early; those are
-in the study only, not among the experiments.
+A trial is `dvc exp run --temp` up to the stage `validate`, so that no test score is computed and the workspace stays
+as it is. Its objective is macro_f1 in metrics/validation.json. Trials that score below the median of earlier ones are
+stopped early (pruned); they are in the study, but not among the experiments.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from scratch import ROOT, environment
 
 _STAGE = re.compile(r"^Running stage 'train@(\d+)'")
 _EPOCH = re.compile(r"^epoch (\d+), validation macro-F1 ([\d.]+)")
-# Epochs of the folds of a trial follow one another on Optuna's axis of steps.
+# Optuna counts the steps of a trial: its k-th fold (from 0) starts at step k * _FOLD_STEPS.
 _FOLD_STEPS = 10_000
 
 
 class TrialFailed(RuntimeError):
-    """The experiment of a trial ended with an error; the text is what DVC said last."""
+    """The experiment of a trial ended with an error; the message ends with the last output of DVC."""
 
 
 def suggest(trial: optuna.Trial, key: str, values: dict) -> object:
-    """A value for a param, as the search space describes it."""
+    """A value for a parameter, from its range or choices in the search space."""
     if "choices" in values:
         return trial.suggest_categorical(key, values["choices"])
     whole = isinstance(values["low"], int) and isinstance(values["high"], int)
@@ -40,10 +40,10 @@ def suggest(trial: optuna.Trial, key: str, values: dict) -> object:
 
 
 def run_trial(trial: optuna.Trial, name: str, changes: dict, folds: list[int]) -> float:
-    """Run one experiment to its validation score.
+    """Run one experiment and return its validation macro-F1.
 
     Raises:
-        optuna.TrialPruned: it is hopeless, or was run before under these params.
+        optuna.TrialPruned: its score is below the median of earlier trials.
         TrialFailed: it ended with an error.
     """
     settings = [part for key, value in changes.items() for part in ("-S", f"{key}={value}")]
@@ -76,9 +76,9 @@ def run_trial(trial: optuna.Trial, name: str, changes: dict, folds: list[int]) -
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=20, help="further trials (20)")
+    parser.add_argument("--trials", type=int, default=20, help="number of further trials (20)")
     parser.add_argument("--space", type=Path, default=ROOT / "sweep.yaml", help="search space (sweep.yaml)")
-    parser.add_argument("--study", default="sweep", help="name; experiments are called NAME-0, NAME-1, ... (sweep)")
+    parser.add_argument("--study", default="sweep", help="name; the experiments are NAME-0, NAME-1, ... (sweep)")
     parser.add_argument("--storage", default=f"sqlite:///{ROOT / 'sweep.db'}", help="URL of a database (sweep.db)")
     arguments = parser.parse_args()
     yaml = YAML(typ="safe", pure=True)
@@ -111,7 +111,7 @@ def main() -> int:
     states = [trial.state.name.lower() for trial in study.trials]
     print(", ".join(f"{states.count(state)} {state}" for state in sorted(set(states))))
     if "complete" not in states:
-        sys.exit("error: no trial came to its end: see logs/ for what DVC said")
+        sys.exit("error: no trial was completed: see the output of DVC in logs/")
     best = study.best_trial
     print(f"best: {arguments.study}-{best.number}, validation macro-F1 {best.value:.4f}")
     print(f"look: dvc exp show --only-changed; take it: dvc exp apply {arguments.study}-{best.number}")

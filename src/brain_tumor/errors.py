@@ -1,10 +1,9 @@
-"""The one kind of error that is meant for the person at the terminal."""
+"""The only kind of error whose message is written for the user."""
 
 
 class PipelineError(Exception):
-    """Something the user can mend.
+    """An error that the user can correct.
 
-    The text is one line that says what was expected, what came and what to do. Stages and
-    commands print it without a traceback and exit with 1; any other exception is a bug and
-    keeps its traceback.
+    The message is one line: what was expected, what was found and what to do. Stages (exit code 1) and the command
+    `brain-tumor` (exit code 2) print it without a traceback; any other exception is a bug and keeps its traceback.
     """

@@ -1,4 +1,4 @@
-"""Outputs that are either whole or absent: everything is written aside, then renamed."""
+"""Atomic output: everything is written under a temporary name and then renamed."""
 
 import glob
 import json
@@ -11,11 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def replacing_folder(target: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside `target` that takes its place when the block succeeds.
+    """Yield an empty folder beside `target` that replaces it when the block succeeds.
 
-    A failed block leaves nothing behind; a killed one leaves `<target>.<pid>.partial`, which the next
-    call removes. `target` itself is never seen half written. Of two writers at a time the one that
-    began first fails: a killed `dvc repro` leaves its stage running while the next run starts it again.
+    A block that raises leaves nothing behind; a killed process leaves `<target>.<pid>.partial`, which the next call
+    removes. `target` is never half written. Of two concurrent writers the one that started first fails: the stage of
+    a killed `dvc repro` may still run when the next run starts it again.
     """
     target = Path(target)
     for stale in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
@@ -25,7 +25,7 @@ def replacing_folder(target: Path | str) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        partial.stat()  # raises where a later writer took over; only then may the old result go
+        partial.stat()  # raises if a later writer has removed it: the old result must stay then
         if target.exists():
             os.replace(target, former)
         os.replace(partial, target)
@@ -36,9 +36,9 @@ def replacing_folder(target: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def replacing_file(target: Path | str) -> Iterator[Path]:
-    """Yield a path beside `target`; what the block writes there takes the place of `target`.
+    """Yield a path beside `target`; the file that the block writes there replaces `target`.
 
-    The path keeps the suffix of `target`, since writers choose the format by it.
+    The path has the suffix of `target`, because some writers choose the format by it.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,11 +51,11 @@ def replacing_file(target: Path | str) -> Iterator[Path]:
 
 
 def write_text(target: Path | str, text: str) -> None:
-    """Write UTF-8 text with LF line ends, on every system, atomically."""
+    """Write UTF-8 text atomically, with LF line ends on every system."""
     with replacing_file(target) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(target: Path | str, value: object) -> None:
-    """Write indented JSON; keys keep their order, NaN and infinity are refused (ValueError)."""
+    """Write indented JSON atomically; keys keep their order, NaN and infinity raise a ValueError."""
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""One look for every progress bar."""
+"""One style for all progress bars."""
 
 import sys
 
@@ -6,9 +6,9 @@ from tqdm import tqdm
 
 
 def bar(iterable=None, *, desc: str, unit: str, total: int | None = None, **options) -> tqdm:
-    """A progress bar on standard error, silent where that is not a terminal.
+    """A progress bar on standard error with count, rate and remaining time; silent if that is not a terminal.
 
-    Takes what `tqdm` takes; shows the count, the rate and the time left.
+    Takes the arguments of `tqdm`.
     """
     return tqdm(
         iterable, desc=desc, unit=unit, total=total, file=sys.stderr, disable=None, dynamic_ncols=True, **options

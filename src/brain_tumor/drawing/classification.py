@@ -17,13 +17,13 @@ _DASHES = ("-", "--", "-.", ":")
 
 
 def confusion_png(path: Path | str, counts: pd.DataFrame, title: str) -> None:
-    """Draw a confusion matrix: counts, and the share of the row by text and by colour.
+    """Draw a confusion matrix; each cell shows its count and, also by colour, its share of the row.
 
     Args:
         path: PNG file to write.
         counts: images by actual class (index) and predicted class (columns), as `metrics.curves.confusion_counts`
             returns; every row has at least one image.
-        title: what the matrix is of.
+        title: of the figure.
     """
     totals = counts.sum(axis=1)
     shares = counts.div(totals, axis=0)
@@ -48,7 +48,7 @@ def confusion_png(path: Path | str, counts: pd.DataFrame, title: str) -> None:
             cbar_kws={"label": "share of the actual class", "format": PercentFormatter(1)},
             ax=axes,
         )
-        upright = max(map(len, counts.columns)) * 0.08 > cell  # inches a character, about
+        upright = max(map(len, counts.columns)) * 0.08 > cell  # a character is about 0.08 inches wide
         axes.set_xticklabels(
             counts.columns, rotation=40 if upright else 0, ha="right" if upright else "center", rotation_mode="anchor"
         )
@@ -57,17 +57,17 @@ def confusion_png(path: Path | str, counts: pd.DataFrame, title: str) -> None:
 
 
 def roc_png(path: Path | str, curves: pd.DataFrame, areas: dict[str, float], title: str) -> None:
-    """Draw one-vs-rest ROC curves with their areas in the legend.
+    """Draw one-vs-rest ROC curves with the ROC-AUC of each class in the legend.
 
     Args:
         path: PNG file to write.
-        curves: `fpr` and a column of true-positive rates per class, as `curves.roc_curves` gives.
-        areas: class -> area under its curve, as `curves.roc_areas` gives.
-        title: what the curves are of.
+        curves: `fpr` and a column of true-positive rates per class, as `metrics.curves.roc_curves` returns.
+        areas: class -> ROC-AUC, as `metrics.curves.roc_areas` returns.
+        title: of the figure.
     """
     with figure_file(path, 7.5, 4.2) as figure:
         axes = figure.subplots()
-        # The grid starts at the height of the first vertical rise; the curve starts at the origin.
+        # The first point of the grid is the top of the first vertical rise; the curve itself starts at the origin.
         rises = pd.concat([pd.DataFrame(0.0, [0], curves.columns), curves])
         _class_curves(axes, rises, "fpr", areas)
         axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, label="0.500  chance")
@@ -76,13 +76,13 @@ def roc_png(path: Path | str, curves: pd.DataFrame, areas: dict[str, float], tit
 
 
 def precision_recall_png(path: Path | str, curves: pd.DataFrame, averages: dict[str, float], title: str) -> None:
-    """Draw one-vs-rest precision by recall with the average precisions in the legend.
+    """Draw one-vs-rest precision-recall curves with the average precision of each class in the legend.
 
     Args:
         path: PNG file to write.
-        curves: `recall` and a column of precisions per class, as `curves.precision_recall_curves` gives.
-        averages: class -> average precision, as `curves.average_precisions` gives.
-        title: what the curves are of.
+        curves: `recall` and a column of precisions per class, as `metrics.curves.precision_recall_curves` returns.
+        averages: class -> average precision, as `metrics.curves.average_precisions` returns.
+        title: of the figure.
     """
     with figure_file(path, 7.5, 4.2) as figure:
         axes = figure.subplots()

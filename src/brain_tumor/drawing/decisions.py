@@ -15,8 +15,8 @@ def reliability_png(path: Path | str, rows: pd.DataFrame, errors: dict[str, floa
     Args:
         path: PNG file to write.
         rows: what `metrics.reliability.reliability_rows` returns.
-        errors: calibration -> expected calibration error, for the legend; in the order of drawing.
-        title: what the diagram is of.
+        errors: value of the column `calibration` -> expected calibration error for the legend, in drawing order.
+        title: of the figure.
     """
     colors = seaborn.color_palette("colorblind", len(errors))
     with figure_file(path, 5.2, 5.4) as figure:
@@ -30,17 +30,17 @@ def reliability_png(path: Path | str, rows: pd.DataFrame, errors: dict[str, floa
         axes.set(title=title, ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend(loc="upper left")
         counts.set(xlabel="confidence (largest probability), mean of the bin", ylabel="images", yscale="log")
-        counts.yaxis.set_major_formatter("{x:g}")  # the usual powers need the math text that the style turns off
+        counts.yaxis.set_major_formatter("{x:g}")  # powers of ten need math text, which the style turns off
 
 
 def risk_coverage_png(path: Path | str, curve: pd.DataFrame, area: float, title: str) -> None:
-    """Draw the error among the answered images, most confident first, by their share.
+    """Draw the error rate of the answered images against their share, the most confident images first.
 
     Args:
         path: PNG file to write.
-        curve: coverage and risk, see `metrics.selective.risk_coverage`.
+        curve: what `metrics.selective.risk_coverage` returns.
         area: under the curve.
-        title: what the curve is of.
+        title: of the figure.
     """
     with figure_file(path, 5.2, 3.6) as figure:
         axes = figure.subplots()

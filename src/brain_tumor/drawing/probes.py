@@ -1,4 +1,4 @@
-"""What a score rests on: its fall under corruptions, and controls that do not look at the disease."""
+"""Robustness of a score to corruptions, and shortcuts: scores that are reached without the disease."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from brain_tumor.drawing.style import figure_file
 
 
 def robustness_png(path: Path | str, rows: pd.DataFrame, score: str, title: str) -> None:
-    """Draw a score by strength, one small panel per corruption.
+    """Draw a score against the strength of each corruption, one small panel per corruption.
 
     Args:
         path: PNG file to write.
-        rows: corruption, strength (0: the images as they are) and the score.
+        rows: columns corruption, strength (0: unchanged images) and the score.
         score: name of its column.
-        title: what the score is of.
+        title: of the figure.
     """
     corruptions = list(dict.fromkeys(rows.loc[rows["strength"] > 0, "corruption"]))
     clean = rows.loc[rows["strength"] == 0, score].iloc[0]
@@ -38,12 +38,12 @@ def robustness_png(path: Path | str, rows: pd.DataFrame, score: str, title: str)
 
 
 def shortcuts_png(path: Path | str, rows: pd.DataFrame, chance: float) -> None:
-    """Draw the score of each control with its interval, beside chance.
+    """Draw the balanced accuracy of each control with its interval, and the chance level.
 
     Args:
         path: PNG file to write.
         rows: columns source ("file", "network"), control, balanced_accuracy and its _ci_low and _ci_high.
-        chance: balanced accuracy of guessing, one by the number of classes.
+        chance: balanced accuracy of guessing, 1 / number of classes.
     """
     with figure_file(path, 7.5, 0.34 * max(len(rows), 1) + 1.2) as figure:
         axes = figure.subplots()

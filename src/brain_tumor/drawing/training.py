@@ -11,12 +11,12 @@ from brain_tumor.drawing.style import figure_file
 
 
 def training_png(path: Path | str, histories: dict[int, pd.DataFrame]) -> None:
-    """Draw loss and validation macro-F1 by epoch, a colour per fold, with the chosen epoch marked.
+    """Draw the loss and the validation macro-F1 of each epoch, one colour per fold, with the chosen epoch marked.
 
     Args:
         path: PNG file to write.
         histories: fold -> a row per epoch with columns epoch, train_loss, validation_loss and
-            validation_macro_f1. The chosen epoch is the first one of best macro-F1.
+            validation_macro_f1. The chosen epoch is the first one with the best macro-F1.
     """
     colors = seaborn.color_palette("colorblind", len(histories))
     with figure_file(path, 10, 3.6) as figure:

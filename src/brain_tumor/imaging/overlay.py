@@ -1,17 +1,17 @@
-"""A map of where the network looked, in colour over the scan: nothing where it is 0 or less, bright where it peaks."""
+"""An activation map in colour over its scan: transparent where it is 0 or less, brightest at its maximum."""
 
 import cv2
 import numpy as np
 
-_OPACITY = 0.65  # of the peak
+_OPACITY = 0.65  # at the maximum
 
 
 def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A scan with a map over it.
+    """A scan with an activation map over it.
 
     Args:
         pixels: (h, w) uint8.
-        values: (rows, columns) float, stretched over the whole scan.
+        values: (rows, columns) float, resized to the whole scan.
 
     Returns:
         (h, w, 3) uint8, RGB.
@@ -20,7 +20,7 @@ def overlaid(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def map_layer(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(h, w, 4) uint8, RGBA: a map alone, to be laid over a scan of the shape (h, w); see `overlaid`."""
+    """The layer of an activation map for a scan of the shape (h, w), as (h, w, 4) uint8 RGBA; see `overlaid`."""
     heat = np.maximum(values.astype(np.float32), 0)
     heat = cv2.resize(heat / max(float(heat.max()), 1e-6), shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
     colors = cv2.cvtColor(cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
@@ -28,6 +28,6 @@ def map_layer(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def laid_over(pixels: np.ndarray, layer: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8, RGB: an RGBA layer over an (h, w) uint8 scan."""
+    """An (h, w, 4) uint8 RGBA layer over an (h, w) uint8 scan, as (h, w, 3) uint8 RGB."""
     share = layer[..., 3:] / 255
     return (pixels[..., None] * (1 - share) + layer[..., :3] * share).round().astype(np.uint8)

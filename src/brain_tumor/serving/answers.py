@@ -1,4 +1,4 @@
-"""Answers about many files: a file that cannot be read is told and the others go on."""
+"""Predictions for many files: one that cannot be read gives an error and does not stop the others."""
 
 import os
 from collections import deque
@@ -11,15 +11,15 @@ from brain_tumor.imaging.decoding import UnreadableImage
 from brain_tumor.serving.classifier import Classifier, Prediction
 from brain_tumor.serving.readers.formats import Scan, read_scans
 
-_AT_ONCE = 8  # files read, and slices computed, as one batch: more gain nothing
+_AT_ONCE = 8  # files per job, and slices per forward pass; more are not faster
 
 
 @dataclass(frozen=True)
 class Answer:
     """Attributes:
     name: of the file.
-    scan: one slice of it; None where it could not be read.
-    prediction: what the classifier says of the slice; None where there is none.
+    scan: one slice of it; None if the file could not be read.
+    prediction: for that slice; None if the file could not be read.
     error: why the file could not be read; empty otherwise.
     """
 
@@ -32,8 +32,8 @@ class Answer:
 @dataclass(frozen=True)
 class File:
     """Attributes:
-    name: as it is told in the answer.
-    read: gives the content; may raise OSError.
+    name: as it appears in the answer.
+    read: returns the content; may raise OSError.
     """
 
     name: str
@@ -41,15 +41,15 @@ class File:
 
 
 def answer(classifier: Classifier, files: Sequence[File], **options) -> list[Answer]:
-    """Read some files and predict all their slices.
+    """Read files and predict their wanted slices.
 
     Args:
-        classifier: predicts.
+        classifier: predicts the slices.
         files: what to read.
         options: of `read_scans`: wanted, max_pixels.
 
     Returns:
-        An answer per slice, or one with the error per file that cannot be read, in the order of the files.
+        In the order of the files: an answer per slice, or one with the error if the file cannot be read.
     """
     read: list[Scan | Answer] = []
     for file in files:
@@ -70,7 +70,7 @@ def answer(classifier: Classifier, files: Sequence[File], **options) -> list[Ans
 
 
 def stream(classifier: Classifier, files: Iterable[File], **options) -> Iterator[Answer]:
-    """The same for any number of files, on all cores; only some dozen files are in memory at a time."""
+    """The same for any number of files, on all cores; at most some 16 files per core are in memory at a time."""
     pending, remaining, workers = deque(), iter(files), cores()
     with ThreadPoolExecutor(workers) as pool:
         while batch := list(islice(remaining, _AT_ONCE)):
@@ -82,5 +82,5 @@ def stream(classifier: Classifier, files: Iterable[File], **options) -> Iterator
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,7 +1,7 @@
-"""The command `brain-tumor`: predict what scans show, or serve predictions.
+"""The command `brain-tumor`: classify scans, or serve predictions over HTTP.
 
-Exit codes of `predict`: 0, every file was read; 1, some could not be, the others are answered; 2, nothing could be
-done: a wrong call, no file found, no classifier.
+Exit codes of `predict`: 0, every file was read; 1, some files could not be read, the others were classified; 2,
+nothing was done: wrong arguments, no scan found, or no classifier.
 """
 
 import argparse
@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 from brain_tumor.errors import PipelineError
 
-if TYPE_CHECKING:  # for a quick start each command imports what it needs
+if TYPE_CHECKING:  # each command imports what it needs, so that it starts quickly
     from brain_tumor.serving.answers import Answer
     from brain_tumor.serving.classifier import Classifier
 
-_RESEARCH = "Research use only: no medical device, and no diagnosis may rest on it."
+_RESEARCH = "Research use only: not a medical device, not for diagnosis."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command with these arguments, or those of the process; returns the exit code."""
+    """Run the command with these arguments, or those of the process, and return the exit code."""
     options = _parser().parse_args(arguments)
-    # Files are spread over the cores already; OpenBLAS' own threads, which wait in a loop, would only take them away.
+    # The files keep all cores busy already; OpenBLAS's own threads, which wait in a loop, would only slow them down.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         return options.run(options)
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever reads the output has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -49,29 +49,29 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser(
         "predict",
         parents=[model],
-        help="say what scans show",
-        description=f"Say what scans show: JPEG, PNG, TIFF, BMP, WebP, PGM; DICOM and NIfTI with the optional readers. "
+        help="classify scans",
+        description=f"Classify scans: JPEG, PNG, TIFF, BMP, WebP, PGM; DICOM and NIfTI with the optional readers. "
         f"{_RESEARCH}",
-        epilog="Exit code 0: every file was read; 1: some could not be; 2: nothing could be done.",
+        epilog="Exit code 0: every file was read; 1: some could not be read; 2: nothing was done.",
     )
-    predict.add_argument("paths", nargs="+", type=Path, metavar="FILE|FOLDER", help="of a folder, all scans in it")
+    predict.add_argument("paths", nargs="+", type=Path, metavar="FILE|FOLDER", help="a scan, or a folder with scans")
     form = predict.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print an object per slice, a line each")
-    form.add_argument("--csv", action="store_true", help="print a table, a row per slice")
-    predict.add_argument("--explain", type=Path, metavar="DIR", help="write pictures of where the network looked")
+    form.add_argument("--json", action="store_true", help="print a JSON object per slice, one per line")
+    form.add_argument("--csv", action="store_true", help="print a CSV table with a row per slice")
+    predict.add_argument("--explain", type=Path, metavar="DIR", help="write each scan with its activation map as PNG")
     predict.add_argument(
-        "--slice", type=_slice, default="middle", metavar="middle|all|N", help="of volumes and series, N from 0"
+        "--slice", type=_slice, default="middle", metavar="middle|all|N", help="slice of a volume or series, from 0"
     )
     predict.set_defaults(run=_predict)
 
-    serve = commands.add_parser("serve", parents=[model], help="answer over HTTP, with a page at /")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: this machine)")
-    serve.add_argument("--port", type=int, default=8000, help="default: 8000")
-    serve.add_argument("--max-mb", type=float, default=32, help="of one request, megabytes (default: 32)")
-    serve.add_argument("--max-files", type=int, default=16, help="of one request (default: 16)")
-    serve.add_argument("--max-pixels", type=int, default=25_000_000, help="of one file (default: 25 million)")
-    serve.add_argument("--max-requests", type=int, default=16, help="at a time; more are answered 503 (default: 16)")
-    serve.add_argument("--max-seconds", type=float, default=10, help="for a request (default: 10)")
+    serve = commands.add_parser("serve", parents=[model], help="serve predictions over HTTP, with a page at /")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    serve.add_argument("--max-mb", type=float, default=32, help="megabytes per request (default: 32)")
+    serve.add_argument("--max-files", type=int, default=16, help="files per request (default: 16)")
+    serve.add_argument("--max-pixels", type=int, default=25_000_000, help="pixels per file (default: 25 million)")
+    serve.add_argument("--max-requests", type=int, default=16, help="requests at a time; others get 503 (default: 16)")
+    serve.add_argument("--max-seconds", type=float, default=10, help="seconds to upload, and to predict (default: 10)")
     serve.set_defaults(run=_serve)
     return parser
 
@@ -112,13 +112,13 @@ def _predict(options: argparse.Namespace) -> int:
         if options.explain:
             _write_inside(options.explain, f"{title(answer)}.png", explained_picture(answer, classifier.preprocessing))
     sys.stdout.flush()
-    counts = f"slices: {answered}, of them without an answer: {abstained}; unreadable files: {failed}. "
+    counts = f"slices: {answered}, abstentions: {abstained}; unreadable files: {failed}. "
     print(f"{counts if answered + failed > 1 else ''}{_RESEARCH}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _files(paths: list[Path]) -> list[Path]:
-    """The files named, and the scans in the folders named, each folder in order."""
+    """The given files, and the scans in the given folders, sorted by path within each folder."""
     from brain_tumor.serving.readers.formats import is_candidate
 
     found: list[Path] = []
@@ -128,7 +128,7 @@ def _files(paths: list[Path]) -> list[Path]:
 
 
 def _with_bar(answers: Iterator["Answer"], files: int) -> Iterator["Answer"]:
-    """The answers, with a progress bar over files where there are several and they are not printed to a terminal."""
+    """The answers, with a progress bar over the files if there are several and the output is not a terminal."""
     if files == 1 or sys.stdout.isatty():
         yield from answers
         return
@@ -143,7 +143,7 @@ def _with_bar(answers: Iterator["Answer"], files: int) -> Iterator["Answer"]:
 
 
 def _write_inside(folder: Path, name: str, content: bytes) -> None:
-    """Write to folder/name, where the name may be an absolute path or lead upwards."""
+    """Write to folder/name, but never outside the folder: root and ".." are dropped from the name."""
     path = Path(name)
     target = folder.joinpath(*(part for part in path.parts if part not in (path.anchor, "..")))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _load(path: Path | None) -> "Classifier":
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Without what C++ code writes on standard error: LiteRT tells how it computes."""
+    """Drop what C++ code writes to standard error, such as the log messages of LiteRT."""
     sys.stderr.flush()
     terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -172,7 +172,7 @@ def _silenced() -> Iterator[None]:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # OpenCV reads its limit when it is imported, and refuses by the header before memory is taken.
+    # OpenCV reads this limit when it is imported; it then rejects a large image by its header, before it allocates.
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(options.max_pixels)
     from brain_tumor.serving.server import Limits, serve
 

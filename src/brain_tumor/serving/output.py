@@ -1,4 +1,4 @@
-"""Answers as text, rows of CSV, JSON and pictures."""
+"""Answers as text, CSV rows, JSON values and pictures."""
 
 import base64
 from collections.abc import Sequence
@@ -11,28 +11,28 @@ from brain_tumor.imaging.placement import seen_square
 from brain_tumor.imaging.preprocessing import Preprocessing
 from brain_tumor.serving.answers import Answer
 
-_EDGE = 512  # pixels, longer edge of a picture that is shown
+_EDGE = 512  # largest edge of a picture for display, in pixels
 
 
 def as_line(answer: Answer) -> str:
-    """One line for a person."""
+    """One line of text for the terminal."""
     name = title(answer)
     if (said := answer.prediction) is None:
         return f"{name}: error: {answer.error}"
     level = max(said.sets)
-    among = f"{level} % set: {', '.join(said.sets[level]) or 'none'}; novelty {said.novelty:.2f}"
+    among = f"{level} % prediction set: {', '.join(said.sets[level]) or 'none'}; novelty {said.novelty:.2f}"
     call = f"{said.label} {said.probabilities[said.label]:.3f} ({among})"
     return f"{name}: {call}" if not said.abstained else f"{name}: no answer, {'; '.join(said.reasons)}; nearest: {call}"
 
 
 def csv_header(classes: Sequence[str], levels: Sequence[str]) -> list[str]:
-    """Names of what `csv_row` gives, for the classes and levels of prediction sets of a classifier."""
+    """Column names of `csv_row`, for the classes of a classifier and the levels of its prediction sets."""
     probabilities, sets = [f"p_{name}" for name in classes], [f"set_{level}" for level in levels]
     return ["file", "slice", "label", "abstained", "reasons", "novelty", *probabilities, *sets, "error"]
 
 
 def csv_row(answer: Answer, classes: Sequence[str], levels: Sequence[str]) -> list[object]:
-    """Cells; several classes or reasons in one are parted by "; ". An answer without a prediction has empty ones."""
+    """Cells of one answer; several classes or reasons are separated by "; ". With an error the others are empty."""
     if (said := answer.prediction) is None:
         empty = len(csv_header(classes, levels)) - 2
         return [answer.name, *[""] * empty, answer.error]
@@ -45,12 +45,12 @@ def csv_row(answer: Answer, classes: Sequence[str], levels: Sequence[str]) -> li
 
 
 def as_json(answer: Answer, preprocessing: Preprocessing, explain: bool = False) -> dict:
-    """JSON values: name, slice, and error or what `Prediction` holds.
+    """An answer as JSON values: name, slice, and the error or the fields of `Prediction`.
 
     Args:
-        answer: what to tell.
+        answer: what to convert.
         preprocessing: of the classifier.
-        explain: add map (class -> rows of logits), picture and overlay (PNG as data URLs of one size).
+        explain: add map (class -> rows of logits), picture and overlay (PNG as data URLs, both of the same size).
     """
     told = {"name": answer.name}
     if (said := answer.prediction) is None:
@@ -73,14 +73,14 @@ def as_json(answer: Answer, preprocessing: Preprocessing, explain: bool = False)
 
 
 def explained_picture(answer: Answer, preprocessing: Preprocessing) -> bytes:
-    """PNG: the slice, and beside it the same with the map of its label over it."""
+    """PNG: the slice, and beside it the slice with the activation map of its label over it."""
     picture, layer = picture_and_layer(answer, preprocessing)
     plain = np.repeat(picture[..., None], 3, axis=2)
     return _png(cv2.cvtColor(np.hstack([plain, laid_over(picture, layer)]), cv2.COLOR_RGB2BGR))
 
 
 def picture_and_layer(answer: Answer, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
-    """The whole slice, shrunk to what a screen shows: (h, w) uint8 grey, and (h, w, 4) uint8 RGBA of its map."""
+    """The whole slice, shrunk for display, as (h, w) uint8 grey, and its activation map as (h, w, 4) uint8 RGBA."""
     grey = answer.scan.pixels
     scale = min(1.0, _EDGE / max(grey.shape))
     shown = [max(1, round(edge * scale)) for edge in grey.shape]
@@ -96,7 +96,7 @@ def picture_and_layer(answer: Answer, preprocessing: Preprocessing) -> tuple[np.
 
 
 def title(answer: Answer) -> str:
-    """Name and slice, in printable characters."""
+    """File name and slice number, with "?" for unprintable characters."""
     name = answer.name if answer.scan is None or answer.scan.slice is None else f"{answer.name} [{answer.scan.slice}]"
     return "".join(c if c.isprintable() else "?" for c in name)
 

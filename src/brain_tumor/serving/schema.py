@@ -1,4 +1,4 @@
-"""What the server takes and gives, for its documentation page."""
+"""Requests and responses of the server, for its OpenAPI documentation."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ UPLOAD = {
         },
     }
 }
-"""The request of `POST /v1/predict`, which is read by hand to keep it in memory and within its limits."""
+"""The request of `POST /v1/predict`, which the server parses itself to keep it in memory and within the limits."""
 
 
 class Failed(BaseModel):
@@ -31,23 +31,23 @@ class Failed(BaseModel):
 
 
 class Answered(BaseModel):
-    """What the classifier says of one slice."""
+    """The prediction for one slice."""
 
-    name: str = Field(description="of the file, as sent")
+    name: str = Field(description="of the file, as it was sent")
     slice: int | None = Field(None, description="number in a volume or series")
-    label: str = Field(description="most probable class, also where it abstains")
+    label: str = Field(description="the most probable class, also if the classifier abstains")
     abstained: bool = Field(description="whether the label should not be relied on")
-    reasons: list[str] = Field(description="why it abstains")
+    reasons: list[str] = Field(description="why the classifier abstains")
     probabilities: dict[str, float]
-    prediction_sets: dict[str, list[str]] = Field(description="promised coverage in percent -> classes")
-    novelty: float = Field(description="above 1: likely no scan of the kind it has learned from")
-    map: dict[str, list[list[float]]] | None = Field(None, description="class -> what each place adds to its logit")
+    prediction_sets: dict[str, list[str]] = Field(description="nominal coverage in percent -> classes")
+    novelty: float = Field(description="novelty score; above 1: probably not like the training scans")
+    map: dict[str, list[list[float]]] | None = Field(None, description="class -> activation map, rows of logits")
     picture: str | None = Field(None, description="the slice, PNG as data URL")
     overlay: str | None = Field(None, description="map of the label, transparent PNG of the same size as data URL")
 
 
 class Predictions(BaseModel):
-    """In the order of the files; a volume gives several."""
+    """In the order of the files; a volume may have several results."""
 
     results: list[Answered | Failed]
 

@@ -1,6 +1,6 @@
-"""Predictions over HTTP: `POST /v1/predict`, a web page at `/`, and what operators ask for.
+"""Predictions over HTTP: `POST /v1/predict`, a web page at `/`, and endpoints for operators.
 
-Uploads stay in memory. What is refused is told as problem details (RFC 9457), never with a traceback.
+Uploads stay in memory. Errors are answered with problem details (RFC 9457), never with a traceback.
 """
 
 import asyncio
@@ -35,26 +35,26 @@ _OWN_ONLY = (
 )
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 _PROBLEMS = {
-    400: "no usable form",
+    400: "invalid request",
     408: "the upload took too long",
-    413: "over a limit",
+    413: "a limit is exceeded",
     415: "no form with files",
     422: "no file is a readable scan",
-    503: "busy: try again later",
-    504: "the answer took too long",
+    503: "busy or not ready: try again later",
+    504: "the prediction took too long",
 }
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one request, but for `requests`.
+    """Limits of one request, except `requests`.
 
     Attributes:
-        bytes: of its body.
-        files: in it.
+        bytes: size of its body.
+        files: number of files.
         pixels: of one file, all slices together.
-        seconds: from its arrival to its answer.
-        requests: received or answered at a time; a further one is answered 503.
+        seconds: for the upload, and again for the prediction.
+        requests: number of requests at a time; further ones get status 503.
     """
 
     bytes: int = 32_000_000
@@ -69,8 +69,8 @@ class Refused(Exception):
 
     Args:
         status: of HTTP.
-        detail: what was expected, what came and what to do.
-        more: further members of the problem.
+        detail: what was expected, what was received and what to do.
+        more: further members of the problem details.
     """
 
     def __init__(self, status: int, detail: str, **more: object) -> None:
@@ -100,7 +100,7 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
 
     app = FastAPI(
         title="brain-tumor",
-        description="Classifies brain-tumour MRI. Research use only: no medical device, no diagnosis may rest on it.",
+        description="Classifies brain-tumour MRI. Research use only: not a medical device, not for diagnosis.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -112,17 +112,17 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
 
     @app.post(
         "/v1/predict",
-        summary="Say what scans show",
+        summary="Classify scans",
         response_model=Predictions,
         responses={status: {"model": Problem, "description": text} for status, text in _PROBLEMS.items()},
         openapi_extra=UPLOAD,
     )
     async def predict(
         request: Request,
-        explain: Annotated[bool, Query(description="add maps of where the network looked, and pictures")] = False,
+        explain: Annotated[bool, Query(description="add the activation maps, and pictures")] = False,
         slice: Annotated[
             str,
-            Query(pattern="^(middle|all|[0-9]{1,6})$", description="of volumes and series: middle, all or a number"),
+            Query(pattern="^(middle|all|[0-9]{1,6})$", description="of a volume or series: middle, all or a number"),
         ] = "middle",
     ) -> Response:
         async with _slot(free, limits) as jobs:
@@ -130,7 +130,7 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
                 async with asyncio.timeout(limits.seconds):
                     files = await _receive(request, limits)
             except TimeoutError:
-                raise Refused(408, f"expected the whole upload within {limits.seconds:g} seconds: send less") from None
+                raise Refused(408, f"the upload took over {limits.seconds:g} s: send fewer or smaller files") from None
 
             def work() -> list[dict]:
                 wanted = int(slice) if slice.isdecimal() else slice
@@ -141,13 +141,13 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
             try:
                 results = await asyncio.wait_for(asyncio.shield(job), limits.seconds)
             except TimeoutError:
-                raise Refused(504, f"not done within {limits.seconds:g} seconds: send fewer or smaller files") from None
+                raise Refused(504, f"prediction took over {limits.seconds:g} s: send fewer or smaller files") from None
         if all("error" in result for result in results):
             what = results[0]["error"] if len(results) == 1 else f"none of the {len(results)} files is a readable scan"
             raise Refused(422, what, errors=results)
         return JSONResponse({"results": results})
 
-    @app.get("/v1/model", summary="What the classifier is", response_model=Model)
+    @app.get("/v1/model", summary="Facts about the classifier", response_model=Model)
     async def model() -> Response:
         return JSONResponse({"format_version": FORMAT_VERSION} | asdict(classifier.metadata))
 
@@ -155,10 +155,10 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
     async def health() -> Response:
         return JSONResponse({"status": "alive"})
 
-    @app.get("/readyz", summary="Does it answer?", response_model=Health, responses={503: {"model": Problem}})
+    @app.get("/readyz", summary="Is it ready to predict?", response_model=Health, responses={503: {"model": Problem}})
     async def readiness() -> Response:
         if not ready.is_set():
-            raise Refused(503, "starting or stopping: try again later")
+            raise Refused(503, "the server is starting or stopping: try again later")
         return JSONResponse({"status": "ready"})
 
     @app.get("/", include_in_schema=False)
@@ -168,7 +168,7 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
     @app.middleware("http")
     async def careful(request: Request, proceed) -> Response:
         response = await proceed(request)
-        # The documentation page starts with a script in its text.
+        # The documentation page has an inline script.
         policy = _OWN_ONLY if request.url.path != "/docs" else f"{_OWN_ONLY}; script-src 'self' 'unsafe-inline'"
         response.headers.update(_HEADERS | {"Content-Security-Policy": policy})
         return response
@@ -178,9 +178,9 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
 
 @asynccontextmanager
 async def _slot(free: asyncio.Semaphore, limits: Limits) -> AsyncIterator[list[asyncio.Future]]:
-    """A slot for a request; held until the block and the jobs in its list, which cannot be stopped, have ended."""
+    """Hold a slot for a request until the block and the yielded jobs have ended; a running job cannot be stopped."""
     if free.locked():
-        raise Refused(503, f"{limits.requests} requests are being answered, no more are taken: try again later")
+        raise Refused(503, f"the server is busy with {limits.requests} requests: try again later")
     await free.acquire()
     jobs: list[asyncio.Future] = []
     try:
@@ -190,7 +190,7 @@ async def _slot(free: asyncio.Semaphore, limits: Limits) -> AsyncIterator[list[a
 
 
 async def _receive(request: Request, limits: Limits) -> list[File]:
-    """The files of a form, in memory."""
+    """The files of the uploaded form, in memory."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refused(415, "expected multipart/form-data with files: curl -F files=@scan.jpg URL")
     size = request.headers.get("content-length", "0")
@@ -212,10 +212,10 @@ async def _receive(request: Request, limits: Limits) -> list[File]:
     except MultiPartException as error:
         if "Too many files" in error.message:
             raise Refused(413, f"expected at most {limits.files} files in a request: send several requests") from None
-        raise Refused(400, f"expected a form of files only ({error.message}): curl -F files=@scan.jpg URL") from None
+        raise Refused(400, f"expected a form with files only ({error.message}): curl -F files=@scan.jpg URL") from None
     uploads = [upload for _, upload in form.multi_items()]
     if not uploads:
-        raise Refused(400, "expected one file or more, got a form without any: curl -F files=@scan.jpg URL")
+        raise Refused(400, "expected at least one file, got a form without any: curl -F files=@scan.jpg URL")
     return [File(upload.filename or f"file {i}", upload.file.read) for i, upload in enumerate(uploads, start=1)]
 
 
@@ -226,7 +226,7 @@ def _too_large(limits: Limits) -> Refused:
 
 
 def _tell_problems(app: FastAPI) -> None:
-    """Every refusal and failure as problem details."""
+    """Answer every error with problem details."""
 
     def problem(status: int, detail: str, **more: object) -> JSONResponse:
         content = {
@@ -259,4 +259,4 @@ def _tell_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
-        return problem(500, "an error of the server, which its log tells")
+        return problem(500, "internal error of the server: see its log")

@@ -1,6 +1,6 @@
-"""The standard head: brightness of its tissues, and its structures as ellipsoids."""
+"""The standard head: the brightness of its tissues, and its structures as ellipsoids."""
 
-# Tissue levels of a contrast-enhanced T1 scan, and how far a patient's own may lie from them.
+# Tissue -> brightness in a contrast-enhanced T1 scan, and the largest deviation of a single patient from it.
 LEVELS = {
     "air": (0.02, 0.01),
     "bone": (0.09, 0.03),
@@ -15,7 +15,7 @@ LEVELS = {
     "white": (0.55, 0.04),
 }
 
-# (tissue, centre, half axes), painted in this order; x is |x|, so a centre off the midline stands for a pair.
+# (tissue, centre, half axes), painted in this order on both sides: an ellipsoid off the midline is a pair.
 FACE = (
     ("mucosa", (0.00, 0.66, -0.72), (0.17, 0.30, 0.30)),
     ("air", (0.07, 0.66, -0.72), (0.035, 0.26, 0.25)),
@@ -67,7 +67,7 @@ GLAND = (("gland", (0.00, 0.17, -0.37), (0.07, 0.055, 0.045)), ("gland", (0.00, 
 SELLA = (0.0, 0.17, -0.36)
 VAULT = ((0.0, -0.02, 0.12), (0.68, 0.86, 0.66))
 FLOOR = -0.28  # of the anterior fossa
-SOFT_TISSUE = (  # of the head below the brain: temples and nape, face, neck, nose
+SOFT_TISSUE = (  # (centre, half axes) of the head below the brain: temples and nape, face, neck, nose
     ((0.00, -0.03, -0.16), (0.74, 0.92, 0.62)),
     ((0.00, 0.34, -0.70), (0.60, 0.60, 0.64)),
     ((0.00, -0.22, -1.40), (0.50, 0.54, 1.00)),

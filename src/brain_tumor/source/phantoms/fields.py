@@ -1,4 +1,4 @@
-"""Points of a slice in space, smooth random fields over them, and painting by signed distance."""
+"""The points of a slice in space, smooth random fields over them, and painting by signed distance."""
 
 import math
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from functools import cached_property
 import numpy as np
 
 Triple = tuple[float, float, float]
-SOFTNESS = 0.022  # width of a border between tissues
+SOFTNESS = 0.022  # width of the soft border between two tissues
 
 
 @dataclass(frozen=True)
 class Points:
-    """Where the pixels of a slice lie in the head: three float32 arrays of one shape."""
+    """Coordinates of the pixels of a slice in the head: three float32 arrays of the same shape."""
 
     x: np.ndarray
     y: np.ndarray
     z: np.ndarray
 
     def folded(self) -> "Points":
-        """The same points with both sides of the head laid on one, so that one structure stands for a pair."""
+        """The same points mirrored to one side of the head, so that one ellipsoid describes a pair."""
         return Points(np.abs(self.x), self.y, self.z)
 
     def scaled(self, factor: np.ndarray) -> "Points":
@@ -27,11 +27,11 @@ class Points:
 
     @cached_property
     def _extents(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-        """Lowest and highest x, y, z of every row, then of every column."""
+        """Smallest and largest x, y, z of every row, then of every column."""
         return [[(c.min(axis=a), c.max(axis=a)) for c in (self.x, self.y, self.z)] for a in (1, 0)]
 
     def window(self, centre: Triple, reach: Triple) -> tuple[slice, slice] | None:
-        """The rows and columns that can come within `reach` of `centre`; None where the slice misses it."""
+        """The rows and columns that may lie within `reach` of `centre`; None if the slice misses it."""
         found = []
         for extents in self._extents:
             near = np.ones(len(extents[0][0]), bool)
@@ -46,11 +46,11 @@ class Points:
 
 @dataclass(frozen=True)
 class Waves:
-    """A smooth random field over space, about in [-1, 1]: a sum of parabolic waves.
+    """A smooth random field over space with mean 0 and standard deviation 0.73: a sum of parabolic waves.
 
     Attributes:
-        vectors: (n, 3), cycles per unit of length along each axis.
-        phases: (n,), cycles.
+        vectors: (n, 3) float32, cycles per unit of length along each axis.
+        phases: (n,) float32, cycles.
     """
 
     vectors: np.ndarray
@@ -65,7 +65,7 @@ class Waves:
 
     def __call__(self, p: Points) -> np.ndarray:
         total = np.zeros_like(p.x)
-        t, part = np.empty_like(p.x), np.empty_like(p.x)  # reused: allocating would take most of the time
+        t, part = np.empty_like(p.x), np.empty_like(p.x)  # reused, because allocation would take most of the time
         for (a, b, c), phase in zip(self.vectors, self.phases, strict=True):
             np.multiply(p.x, a, out=t)
             t += np.multiply(p.y, b, out=part)
@@ -80,7 +80,7 @@ class Waves:
 
 
 def ellipsoid(p: Points, centre: Triple, half_axes: Triple) -> np.ndarray:
-    """About the signed distance of each point to an ellipsoid, negative inside."""
+    """Approximate signed distance of each point to an ellipsoid, negative inside."""
     total = np.square((p.x - np.float32(centre[0])) * np.float32(1 / half_axes[0]))
     total += np.square((p.y - np.float32(centre[1])) * np.float32(1 / half_axes[1]))
     total += np.square((p.z - np.float32(centre[2])) * np.float32(1 / half_axes[2]))
@@ -95,10 +95,10 @@ def ramp(value: np.ndarray) -> np.ndarray:
 
 
 def cover(distance: np.ndarray, softness: float = SOFTNESS) -> np.ndarray:
-    """Share of each pixel that lies inside: 1 within, 0 outside, a ramp of width `softness` on the border."""
+    """Coverage of each pixel from its signed distance: 1 inside, 0 outside, a ramp of width `softness` between."""
     return ramp(0.5 - distance * (1 / softness))
 
 
 def paint(image: np.ndarray, cover: np.ndarray, level: float | np.ndarray) -> None:
-    """Blend `level` into `image`, in place, by `cover`."""
+    """Blend `level` into `image` in place, weighted by `cover` (0 to 1)."""
     image += cover * (level - image)

@@ -1,4 +1,4 @@
-"""Simulated tumours: where they grow, their shape, their layers of brightness."""
+"""Simulated tumours: their location, their shape and the brightness of their layers."""
 
 import math
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ class Lesion:
 
     Attributes:
         centre, half_axes: of the ellipsoid that its surface deforms.
-        home: what bounds it: "brain", the "cavity" of the skull, or "sella" for nothing.
-        lobes: how far its surface strays from the ellipsoid, in units of length.
-        layers: (margin, level) pairs from the outside in; each covers what lies deeper than `margin` outside
-            the surface. The mass itself is the layer of margin 0.
-        mottle: share by which its levels follow the patient's field of fine differences.
-        tail: how far the dura enhances beyond the mass; 0 for none.
-        push: share of its size by which it displaces the brain around it.
-        waves: the field that deforms it.
+        home: what confines it: "brain", the "cavity" of the skull, or "sella": nothing.
+        lobes: scale of the deviation of its surface from the ellipsoid, in units of length.
+        layers: (margin, level) pairs, painted from the outside inwards; a layer reaches to `margin` outside the
+            surface (negative: inside). The layer of margin 0 is the mass itself.
+        mottle: relative strength of the patient's field of fine texture in its levels.
+        tail: how far the dura enhances beyond the mass (dural tail); 0: not at all.
+        push: displacement of the tissue near its centre, relative to the distance from there; it fades outwards.
+        waves: the field that deforms its surface.
     """
 
     centre: Triple
@@ -37,7 +37,7 @@ class Lesion:
 
 
 def _glioma(rng: np.random.Generator) -> Lesion:
-    """Inside the white matter: an irregular ring around a dark core, oedema about it; some hardly take up contrast."""
+    """In the white matter: an irregular ring around a dark core, with oedema around it; some hardly enhance."""
     radius = rng.uniform(0.16, 0.32)
     side = rng.uniform(0.16, 0.42) * (1 if rng.random() < 0.5 else -1)
     centre = (side, rng.uniform(-0.45, 0.45), rng.uniform(-0.05, 0.42))
@@ -60,7 +60,7 @@ def _glioma(rng: np.random.Generator) -> Lesion:
 
 
 def _meningioma(rng: np.random.Generator) -> Lesion:
-    """On the dura: smooth, even, bright, its broad base on the skull, a cleft of fluid towards the brain."""
+    """On the dura: smooth, homogeneous and bright, broad-based on the skull, with a cleft of CSF towards the brain."""
     radius = rng.uniform(0.14, 0.29)
     if rng.random() < 0.25:  # on the floor of the anterior fossa or the sphenoid wing
         surface = (rng.uniform(-0.42, 0.42), rng.uniform(0.32, 0.55), -0.28)
@@ -86,7 +86,7 @@ def _meningioma(rng: np.random.Generator) -> Lesion:
 
 
 def _pituitary(rng: np.random.Generator) -> Lesion:
-    """At the sella, on the midline: fairly even, growing upwards; some are cystic."""
+    """In the sella, on the midline: fairly homogeneous, growing upwards; some are cystic."""
     width = rng.uniform(0.09, 0.19)
     height = width * rng.uniform(0.9, 1.5)
     level = rng.uniform(0.60, 0.90)
@@ -109,7 +109,7 @@ TUMOURS = {"glioma": _glioma, "meningioma": _meningioma, "pituitary": _pituitary
 
 
 def displaced(p: Points, lesion: Lesion) -> Points:
-    """Where the tissue now at `p` lay before the lesion pushed it aside."""
+    """Where the tissue that is now at `p` lay before the lesion pushed it aside."""
     away = [c - np.float32(m) for c, m in zip((p.x, p.y, p.z), lesion.centre, strict=True)]
     distance = np.square(away[0]) + np.square(away[1]) + np.square(away[2])
     pull = lesion.push / np.square(1 + distance * (1 / (1.5 * max(lesion.half_axes)) ** 2))
@@ -117,7 +117,7 @@ def displaced(p: Points, lesion: Lesion) -> Points:
 
 
 def paint_lesion(image: np.ndarray, p: Points, lesion: Lesion, home: np.ndarray, mottle: np.ndarray) -> np.ndarray:
-    """Paint the lesion in place, kept to where `home` (a signed distance) is negative; return its mask."""
+    """Paint the lesion in place, only where the signed distance `home` is negative, and return its mask (bool)."""
     surface = ellipsoid(p, lesion.centre, lesion.half_axes) + lesion.lobes * lesion.waves(p)
     bounds = cover(home)
     if lesion.tail:

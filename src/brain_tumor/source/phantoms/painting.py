@@ -1,4 +1,4 @@
-"""Painting a head into a slice: skin, face and skull, brain and ventricles."""
+"""Painting a head into a slice: skin, face and skull, then brain and ventricles."""
 
 import numpy as np
 
@@ -20,14 +20,14 @@ def paint_structures(image: np.ndarray, p: Points, structures: tuple, patient: P
 
 
 def cranial_cavity(p: Points) -> tuple[np.ndarray, np.ndarray]:
-    """Signed distances to the room of the cerebrum and to the whole cavity: vault, temporal and posterior fossae."""
+    """Signed distances to the space of the cerebrum (vault, middle fossae) and to the cavity (also posterior fossa)."""
     vault = np.maximum(ellipsoid(p, *VAULT), FLOOR - p.z)
     cerebrum = np.minimum(vault, ellipsoid(p.folded(), (0.40, 0.02, -0.22), (0.25, 0.40, 0.24)))
     return cerebrum, np.minimum(cerebrum, ellipsoid(p, (0.0, -0.46, -0.38), (0.55, 0.38, 0.36)))
 
 
 def paint_head(image: np.ndarray, p: Points, cavity: np.ndarray, mottle: np.ndarray, patient: Patient) -> None:
-    """Skin, fat, muscle, face and skull; the cavity is left full of fluid, with the dura around it."""
+    """Paint skin, fat, muscle, face and skull; the cavity is filled with CSF and lined with dura."""
     levels, skull, scalp = patient.levels, patient.skull, patient.scalp
     surface = cavity - (skull + scalp)
     for centre, half_axes in SOFT_TISSUE:
@@ -42,12 +42,12 @@ def paint_head(image: np.ndarray, p: Points, cavity: np.ndarray, mottle: np.ndar
 
 
 def paint_brain(image: np.ndarray, p: Points, cerebrum: np.ndarray, mottle: np.ndarray, patient: Patient) -> None:
-    """Folded cortex over white matter, deep nuclei and ventricles, then cerebellum and brainstem."""
+    """Paint the folded cortex over white matter, deep nuclei and ventricles, then cerebellum and brainstem."""
     levels = patient.levels
     brain = cerebrum + patient.fluid
     fissure = np.abs(p.x)
     depth = np.minimum(-brain, fissure - 0.008)
-    # Stretching the middle turns the folds so that they run in from the surface.
+    # Stretching the centre turns the folds, so that they run inwards from the surface.
     folds = np.abs(patient.folds(p.scaled(1 / (0.35 + 0.65 * ramp(1 - depth)))))
     groove = ramp(1 - depth * (1 / 0.24))
     cortex = np.maximum(cover(depth - 0.045, 0.03), ramp((groove * 0.75 - folds) * 4 + 0.5))

@@ -1,4 +1,4 @@
-"""Simulated patients: an individual head, its lesion and the scanner it was imaged with."""
+"""Simulated patients: an individual head, its lesion and the scanner that imaged it."""
 
 from dataclasses import dataclass
 
@@ -9,27 +9,28 @@ from brain_tumor.source.phantoms.fields import Points, Triple, Waves
 from brain_tumor.source.phantoms.lesions import TUMOURS, Lesion
 
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
-BEND = 0.03  # how far a patient deviates from the symmetric head
+BEND = 0.03  # scale of the deviation from the symmetric head
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A head, its lesion and the habits of the scanner it lay in.
+    """A head, its lesion and the properties of the scanner that imaged it.
 
     Attributes:
         levels: tissue name -> brightness of this patient's tissue.
-        stretch: (3,), size of the head along each axis against the standard head.
-        skull, scalp, fluid: thickness of bone, of skin with fat, of the fluid over the brain.
-        fluid_size: size of ventricles and cisterns against the standard head.
+        stretch: (3,) float32, size of the head along each axis, relative to the standard head.
+        skull, scalp, fluid: thickness of the bone, of skin with fat, and of the CSF over the brain.
+        fluid_size: size of the ventricles and cisterns, relative to the standard head.
         bend: three fields that make the head asymmetric.
-        folds, mottle: fields of the cortex and of the fine differences within tissues.
-        bias: field of the uneven brightness.
-        lesion: the tumour; in a patient without one it only says where the slices lie.
-        has_lesion: whether the tumour is there.
+        folds, mottle: fields of the cortical folds and of the fine texture within tissues.
+        bias: the bias field, uneven brightness over the image.
+        lesion: the tumour; in a patient without one it only determines where the slices lie.
+        has_lesion: whether the patient has the tumour.
         shape: (height, width) of the files, in pixels.
         view: length of the longer edge of the field of view.
-        noise, bias_size, curve: of the signal, where fat is about 0.8.
-        first_level: where slice 0 lies, as a share of the range of levels.
+        noise, bias_size, curve: standard deviation of the noise, relative strength of the bias field and bend of the
+            contrast curve; the signal of fat is about 0.8.
+        first_level: position of slice 0, as a share of the range of slice positions.
     """
 
     levels: dict[str, float]
@@ -76,13 +77,13 @@ def simulate_patient(label: str, size: int, rng: np.random.Generator) -> Patient
 
 
 def in_head(patient: Patient, raw: Points) -> Points:
-    """Points of the scanner as points of the standard head, which this patient's is a bent and stretched copy of."""
+    """Map points of the scanner to the standard head, which the head of the patient is a bent, stretched copy of."""
     bent = (c + BEND * bend(raw) for c, bend in zip((raw.x, raw.y, raw.z), patient.bend, strict=True))
     return Points(*(c * (1 / s) for c, s in zip(bent, patient.stretch, strict=True)))
 
 
 def in_scanner(patient: Patient, point: Triple) -> Triple:
-    """Close to the inverse of `in_head`, for one point."""
+    """Approximate inverse of `in_head`, for one point."""
     raw = [float(s) * c for s, c in zip(patient.stretch, point, strict=True)]
     here = Points(*(np.full(1, c, np.float32) for c in raw))
     return tuple(c - BEND * float(bend(here)[0]) for c, bend in zip(raw, patient.bend, strict=True))

@@ -1,4 +1,4 @@
-"""A data set of simulated patients with planted copies and wrong labels, and the table of the truth."""
+"""A data set of simulated patients with planted copies and wrong labels, and its table of the ground truth."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from brain_tumor.source.phantoms.patients import CLASSES
 from brain_tumor.source.phantoms.scanner import PLANES, draw_scan
 
 FOLDERS = ("Training", "Testing")
-_QUALITY = 92  # of the JPEGs, except re-compressed copies
+_QUALITY = 92  # of the JPEGs other than re-compressed copies
 
 _TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "flip_left_right": np.fliplr,
@@ -31,7 +31,7 @@ _TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass
 class _Image:
-    """A row of the truth table; the fields are its columns."""
+    """A row of truth.csv; the fields are its columns."""
 
     path: str
     true_label: str
@@ -58,9 +58,9 @@ def _plan(
     """Decide every file before anything is drawn.
 
     Returns:
-        The drawn images, and (copy, source) pairs; boxes and the transforms of mirrored copies are still open.
+        The drawn images, and (copy, source) pairs; boxes, and how mirrored copies are turned, are decided later.
     """
-    in_test = {}  # patient number, dealt to the classes in turn -> whether it goes to Testing
+    in_test = {}  # patient number (classes take turns) -> whether the patient goes to Testing
     for offset in range(len(CLASSES)):
         numbers = np.arange(patients) * len(CLASSES) + offset + 1
         count = min(max(round(patients * test_share), 1), patients - 1) if test_share else 0
@@ -71,7 +71,7 @@ def _plan(
     for number in sorted(in_test):
         label, folder = CLASSES[(number - 1) % len(CLASSES)], FOLDERS[in_test[number]]
         for index in range(int(rng.integers(slices - slices // 2, slices + slices // 2, endpoint=True))):
-            # Planes in turn: between two slices of one plane lie three steps of their level.
+            # The planes take turns: two slices of the same plane are three steps of the position apart.
             patient, plane = f"p{number:04d}", PLANES[(number + index) % len(PLANES)]
             drawn.append(_Image(f"{folder}/{label}/{patient}_s{index:02d}.jpg", label, label, patient, plane, index))
 
@@ -98,7 +98,7 @@ def _plan(
 
 
 def _copy(content: bytes, image: _Image, rng: np.random.Generator) -> tuple[bytes, _Image]:
-    """Apply the kind of copying that `image.transform` names to a JPEG, and to the lesion box of its source."""
+    """Make the kind of copy that `image.transform` names, from a JPEG and the lesion box of its source."""
     if image.transform == "exact":
         return content, image
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -119,7 +119,7 @@ def _copy(content: bytes, image: _Image, rng: np.random.Generator) -> tuple[byte
 
 
 def _with_box(image: _Image, mask: np.ndarray) -> _Image:
-    """The row with the bounding box of the true pixels, if there are any."""
+    """The row with the bounding box of the mask, unless the mask is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)).tolist(), np.flatnonzero(mask.any(axis=0)).tolist()
     if not rows:
         return image
@@ -138,39 +138,39 @@ def draw_data_set(
     wrong_labels: float,
     seed: int,
 ) -> None:
-    """Write an image-folder data set of simulated patients, and the truth about it.
+    """Write an image-folder data set of simulated patients, and its ground truth.
 
     Files are greyscale JPEGs `<root>/<Training|Testing>/<class>/<name>`. Drawn images are named
-    `p<patient>_s<slice>.jpg`, planted copies `copy_<number>.jpg`. All drawn images of a patient stand in one
-    folder; copies are made of Training images and stand half in Training and half in Testing, a third each
-    exact, mirrored and re-compressed. Wrong labels fall on drawn images and on copies alike, so copies of one
-    image can contradict each other. The same arguments give the same bytes.
+    `p<patient>_s<slice>.jpg`, planted copies `copy_<number>.jpg`. All drawn images of a patient are in the same
+    folder. Copies are made of Training images; half of them are in Testing, if there is such a folder. They are exact,
+    mirrored or rotated, or re-compressed, a third each. Drawn images and copies can have a wrong label, so the copies
+    of an image can contradict each other. The same arguments give the same bytes.
 
     `<root>/truth.csv` has a row per image, sorted by path:
 
         path          relative to the root
         true_label    class that was drawn
-        folder_label  class folder the file stands in
-        patient       simulated patient, also for copies
+        folder_label  class folder that contains the file
+        patient       simulated patient, also of copies
         plane         axial, coronal or sagittal
         slice         number of the slice in its patient, from 0
         copy_of       path of the image it was copied from; empty for drawn images
-        transform     empty for drawn images; exact, recompressed (lower quality, 3 to 10 % smaller) or what was
-                      done to the source: flip_left_right, flip_top_bottom, rotate_90, rotate_180, rotate_270
+        transform     empty for drawn images; exact, recompressed (lower quality, 3 to 10 % smaller) or how the
+                      source was transformed: flip_left_right, flip_top_bottom, rotate_90, rotate_180, rotate_270
                       (counter-clockwise), transpose, transverse (the other diagonal)
-        wrong_label   1 where folder_label is not true_label, else 0
+        wrong_label   1 if folder_label is not true_label, else 0
         lesion_x, lesion_y, lesion_w, lesion_h
-                      box of the tumour in pixels of this file, from the top left corner; empty without a tumour
+                      bounding box of the tumour in pixels, from the top left corner; empty without a tumour
 
     Args:
         root: existing, empty folder.
         patients: per class.
         slices: mean number per patient.
-        image_size: edge of a typical file, in pixels.
-        test_share: share of the patients whose images go to Testing; 0 for no Testing folder, else at least
-            one patient per class on either side.
-        copies: planted copies per drawn image.
-        wrong_labels: share of all images that stand in another class's folder.
+        image_size: edge of a typical image, in pixels.
+        test_share: share of the patients whose images go to Testing; 0: no Testing folder; otherwise each folder gets
+            at least one patient per class.
+        copies: number of planted copies per drawn image.
+        wrong_labels: share of all images that are in the folder of another class.
         seed: at least 0.
 
     Raises:
@@ -179,7 +179,7 @@ def draw_data_set(
     if any(root.iterdir()):
         raise PipelineError(f"expected an empty folder for the phantoms, found files in {root}: empty it")
 
-    rng = np.random.default_rng([seed, 0])  # patients count from 1, so this stream is no patient's
+    rng = np.random.default_rng([seed, 0])  # patient numbers start at 1: no patient has this stream
     drawn, copied = _plan(
         patients=patients, slices=slices, test_share=test_share, copies=copies, wrong_labels=wrong_labels, rng=rng
     )

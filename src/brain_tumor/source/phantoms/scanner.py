@@ -11,13 +11,13 @@ from brain_tumor.source.phantoms.painting import cranial_cavity, paint_brain, pa
 from brain_tumor.source.phantoms.patients import CLASSES, Patient, in_head, in_scanner, simulate_patient
 
 PLANES = ("axial", "coronal", "sagittal")
-_GOLDEN = 0.6180339887498949  # fractional parts of its multiples stay apart
+_GOLDEN = 0.6180339887498949  # the fractional parts of its multiples keep a distance
 
 
 def _slice_points(patient: Patient, plane: str, index: int, rng: np.random.Generator) -> Points:
-    """The points of a slice through the lesion (or where it would be), slightly turned, tilted and shifted.
+    """The points of a slice through the lesion (or where it would be), slightly rotated, tilted and shifted.
 
-    Golden-ratio steps keep the levels of a patient's slices apart, as the slice gap of a scanner does.
+    Golden-ratio steps keep the positions of a patient's slices apart, as the slice gap of a scanner does.
     """
     height, width = patient.shape
     step = patient.view * rng.uniform(0.97, 1.03) / max(patient.shape)
@@ -28,7 +28,7 @@ def _slice_points(patient: Patient, plane: str, index: int, rng: np.random.Gener
     axis = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
     lesion = patient.lesion
     offset = lesion.half_axes[axis] * 1.4 * ((patient.first_level + index * _GOLDEN) % 1 - 0.5)
-    if lesion.home == "cavity":  # towards the middle, since the skull cuts off the outer side
+    if lesion.home == "cavity":  # towards the centre, because the skull cuts off the outer side
         offset = math.copysign(offset, VAULT[0][axis] - lesion.centre[axis])
     level = in_scanner(patient, lesion.centre)[axis] + offset
     tilt, shift = rng.uniform(-0.06, 0.06, 2), rng.uniform(-0.05, 0.05, 2)
@@ -36,13 +36,13 @@ def _slice_points(patient: Patient, plane: str, index: int, rng: np.random.Gener
     w = level + tilt[0] * u + tilt[1] * v
     u, v = u + shift[0], v + shift[1]
     if plane != "axial":
-        v -= 0.16  # the neck takes the lower part of the view
+        v -= 0.16  # the lower part of the view shows the neck
     x, y, z = {"axial": (u, v, w), "coronal": (u, w, v), "sagittal": (w, -u, v)}[plane]
     return Points(x.astype(np.float32), y.astype(np.float32), z.astype(np.float32))
 
 
 def _render(patient: Patient, raw: Points) -> tuple[np.ndarray, np.ndarray]:
-    """The signal of a slice, before the scanner's own marks: float32 (fat about 0.8), and the lesion mask."""
+    """The signal of a slice without bias field and noise, float32 (fat is about 0.8), and the lesion mask, bool."""
     lesion = patient.lesion
     p = in_head(patient, raw)
     cerebrum, cavity = cranial_cavity(p)
@@ -64,14 +64,14 @@ def draw_scan(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one slice of one simulated patient.
 
-    Patient and slice have random streams of their own: the same arguments give the same pixels, whatever
-    else is drawn before.
+    Patient and slice have their own random streams: the same arguments give the same pixels, whatever was drawn
+    before.
 
     Args:
         label: one of `CLASSES`.
         plane: one of `PLANES`.
-        patient: number of the patient, at least 1; same number and label, same head and lesion.
-        index: number of the slice in its patient, from 0; another number is another level and position.
+        patient: number of the patient, at least 1; with `label`, `size` and `seed` it determines head and lesion.
+        index: number of the slice in its patient, from 0; each has its own position and tilt.
         size: typical edge in pixels; height and width differ from it by up to 15 %, the same for all slices
             of a patient.
         seed: of the data set.
@@ -90,7 +90,7 @@ def draw_scan(
     points = _slice_points(person, plane, index, rng)
     signal, mask = _render(person, points)
     signal *= (1 + person.bias_size * person.bias(points)) * rng.uniform(0.8, 1.15)
-    # The magnitude of a complex signal with noise in both parts: Rician.
+    # The magnitude of a complex signal with noise in both parts: Rician noise.
     noise = rng.standard_normal((2, *signal.shape), np.float32) * np.float32(person.noise)
     signal = np.sqrt(np.square(signal + noise[0]) + np.square(noise[1]))
     signal = signal * (1 + person.curve) / (1 + person.curve * signal)
