@@ -50,7 +50,7 @@ def test_kills_lose_nothing(small_clone, tmp_path):
         assert not training.is_running(), "the trainer outlived its dvc"
         assert epochs_done(small_clone) > done
         done = epochs_done(small_clone)
-    assert "going on after epoch" in run(*COMMAND, cwd=small_clone).stdout
+    assert "resuming after epoch" in run(*COMMAND, cwd=small_clone).stdout
     for folder in ("models", "plots/training"):
         assert digest(small_clone / folder) == digest(peace / folder)
     assert list((small_clone / "checkpoints").glob("*")) == []

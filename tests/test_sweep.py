@@ -39,7 +39,7 @@ def test_trials_are_experiments_and_the_study_goes_on(small_clone):
         assert data["metrics"]["metrics/validation.json"]["data"]["macro_f1"] == trial.value
         params = data["params"]["params.yaml"]["data"]
         assert params["train"]["learning_rate"] == pytest.approx(trial.params["train.learning_rate"])
-        assert params["train"]["folds"] == [0, 1]
+        assert params["run"]["folds"] == [0, 1]
         # the test figures are those of the commit: no trial computed any
         assert data["metrics"]["metrics/test.json"]["data"] == json.loads(before["metrics/test.json"])
     assert study.trials[0].params["train.epochs"] == 2, "the first trial takes params.yaml as it is"
