@@ -36,8 +36,10 @@ COMMAND = [sys.executable, "-m", "brain_tumor", "predict"]
 WITH_KERAS = """
 import sys, keras, numpy as np
 from brain_tumor.imaging.preprocessing import Preprocessing, prepare
+from brain_tumor.networks.saving import read_metadata
 model = keras.saving.load_model(sys.argv[1], compile=False)
-pixels = prepare(open(sys.argv[2], "rb").read(), Preprocessing(128, True, 0.5)).pixels
+preprocessing = Preprocessing(**read_metadata(sys.argv[1])["preprocessing"])
+pixels = prepare(open(sys.argv[2], "rb").read(), preprocessing).pixels
 print(model.predict(pixels[None, ..., None], verbose=0))
 """
 BATCH = 32

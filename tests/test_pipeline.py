@@ -86,6 +86,27 @@ def test_a_change_reruns_what_follows_from_it(small_clone, key, value, expected)
     assert len(ran) == len(expected) and set(ran) == expected
 
 
+EVALUATION = {"validate", "robustness", "evaluate", "export", "report"}
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("split/leaks.py", {"split"}),
+        ("evaluation/cohorts.py", EVALUATION),
+        ("evaluation/cross_validation.py", EVALUATION),
+        ("audit_model/leakage.py", {"audit_model"}),
+        ("serving/classifier.py", set()),
+        ("params.py", set()),
+        ("training/augment.py", {"train@0"}),
+    ],
+)
+def test_a_changed_file_reruns_the_stages_of_its_room(small_clone, file, expected):
+    with (small_clone / "src/brain_tumor" / file).open("a", encoding="utf-8") as stream:
+        stream.write("# a comment\n")
+    assert set(json.loads(run("dvc", "status", "--json", cwd=small_clone).stdout)) == expected
+
+
 @pytest.mark.parametrize(
     ("stage", "key"), [("preprocess", "preprocess.image_size"), ("download", "phantoms.image_size")]
 )

@@ -52,7 +52,7 @@ class NoveltyTrial:
         test_role: str,
         preprocessing: Preprocessing,
     ) -> Novelty:
-        """Fit the score of one model; apply it to validation scans and the kinds of development, and to the others.
+        """Fit the score of one model and apply it: to validation scans and `DEVELOPMENT`, to test scans and `HELD_OUT`.
 
         Args:
             features: (n, size, size) uint8 images -> (n, features) of the model.
