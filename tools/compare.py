@@ -47,15 +47,15 @@ def headline(name: str, scratch: Path):
 def diff(kind: str, former: str, latter: str) -> str:
     """What `dvc params diff` or `dvc metrics diff` shows of two revisions, as Markdown."""
     command = ["dvc", kind, "diff", "--md", former, latter]
-    return subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True).stdout
+    table = subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, text=True).stdout
+    return table.strip() if len(table.split("\n|")) > 2 else f"No {kind} differ."  # below the two lines of its head
 
 
 def comparison(former: str, latter: str) -> str:
     """The Markdown text."""
     with tempfile.TemporaryDirectory() as scratch:
-        (_, before), (cohort, after) = (
-            headline(name, Path(scratch, name.replace("/", "_"))) for name in (former, latter)
-        )
+        sides = (headline(name, Path(scratch, str(i))) for i, name in enumerate((former, latter)))
+        (_, before), (cohort, after) = sides
     count, differences = paired_differences(before, after)
     rows = "".join(
         f"| {score.replace('_', ' ')} | {d['former']:.3f} | {d['latter']:.3f} "
@@ -67,7 +67,8 @@ def comparison(former: str, latter: str) -> str:
     verdict = "larger than chance explains" if significant else "within what the choice of patients explains"
     return f"""### {former} → {latter}
 
-{diff("params", former, latter) or "No param differs."}
+{diff("params", former, latter)}
+
 On the {count} images that both were tested on (cohort {cohort}), 95 % intervals by a paired bootstrap over patients:
 
 | score | {former} | {latter} | difference |
