@@ -36,7 +36,8 @@ def rewritten(archive: Path, drop=lambda name: False, **added: bytes) -> Path:
 
 
 def files(project: Path) -> set[Path]:
-    return {path for path in project.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    """All but caches and logs."""
+    return {path for path in project.rglob("*") if path.is_file() and not {"__pycache__", "logs"} & set(path.parts)}
 
 
 def fails_in_one_line(project: Path, stages: str, *expected: str, **variables: str) -> None:
