@@ -77,7 +77,8 @@ def test_a_whole_run_on_a_set_without_a_published_test(project, tmp_path):
         project,
         data={"dataset": f"folder:{tmp_path / 'scans'}"},
         audit={"patients": None},
-        train={"folds": [0, 1], "epochs": 1},
+        run={"folds": [0, 1]},
+        train={"epochs": 1},
         predict={"controls": False},
     )
     for stage in (*STAGES, "backbone", "features"):
