@@ -8,7 +8,7 @@ from brain_tumor.evaluation.curve_plots import write_curves
 from brain_tumor.evaluation.decisions import decide, decision_scores
 from brain_tumor.evaluation.galleries import answer_galleries
 from brain_tumor.evaluation.summary import metrics_table
-from brain_tumor.files import replacing_folder, write_json
+from brain_tumor.files import write_json
 from brain_tumor.metrics.arrays import as_arrays
 from brain_tumor.metrics.reliability import calibration_scores
 from brain_tumor.metrics.scores import cohort_metrics
@@ -37,8 +37,7 @@ def main(params, arguments):
     headline = next(iter(parts))
     test[headline] |= fold_scores(parts[headline], options.searched_folds, least)
     write_json("metrics/test.json", test)
-    with replacing_folder("plots/test") as folder:
-        write_curves(folder, parts[headline], decided[headline], headline)
+    write_curves("plots", parts[headline], decided[headline], headline)
     answer_galleries("data/galleries", parts[headline], frame, Store("data/prepared"), "data/maps")
     print(metrics_table(test), end="")
 

@@ -10,7 +10,7 @@ from brain_tumor.report.page import write_report
 from brain_tumor.tables.csv_tables import read_table
 from brain_tumor.tables.store import fingerprint
 
-PICTURES = ("data/audit", "data/audit_model", "data/galleries", "data/novelty", "plots", "plots/test")
+PICTURES = ("data/audit", "data/audit_model", "data/galleries", "data/novelty", "plots")
 
 
 def main(params, arguments):
