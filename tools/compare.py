@@ -82,7 +82,7 @@ The change of macro-F1 is **{verdict}**.
 </details>"""
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("former", help="commit, branch or experiment")
     parser.add_argument("latter", help="commit, branch or experiment")
@@ -91,8 +91,7 @@ def main() -> int:
         print(comparison(arguments.former, arguments.latter))
     except (PipelineError, ValueError) as error:
         sys.exit(f"error: {error}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -74,7 +74,7 @@ def run_trial(trial: optuna.Trial, name: str, changes: dict, folds: list[int]) -
     return dvc.api.metrics_show("metrics/validation.json", repo=str(ROOT), rev=name)["macro_f1"]
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=20, help="number of further trials (20)")
     parser.add_argument("--space", type=Path, default=ROOT / "sweep.yaml", help="search space (sweep.yaml)")
@@ -115,8 +115,7 @@ def main() -> int:
     best = study.best_trial
     print(f"best: {arguments.study}-{best.number}, validation macro-F1 {best.value:.4f}")
     print(f"look: dvc exp show --only-changed; take it: dvc exp apply {arguments.study}-{best.number}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -104,19 +104,11 @@ class Classifier:
     def predict_prepared(self, images: np.ndarray) -> list[Prediction]:
         """Predict (n, size, size) uint8 prepared images."""
         found = self._network(images)
-        novelties = self._novelty.score(found["features"])
         levels = {int(level): np.array(least) for level, least in self.metadata.sets.items()}
         members = {level: prediction_sets(found["probabilities"], least) for level, least in levels.items()}
-        return [
-            self._prediction(
-                image,
-                found["probabilities"][i],
-                float(novelties[i]),
-                found["maps"][i],
-                {level: member[i] for level, member in members.items()},
-            )
-            for i, image in enumerate(images)
-        ]
+        sets = ({level: member[i] for level, member in members.items()} for i in range(len(images)))
+        parts = images, found["probabilities"], self._novelty.score(found["features"]).tolist(), found["maps"], sets
+        return [self._prediction(*part) for part in zip(*parts, strict=True)]
 
     def _prediction(self, pixels, probabilities, novelty, maps, members) -> Prediction:
         classes = self.metadata.classes

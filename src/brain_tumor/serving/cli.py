@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,11 +136,9 @@ def _with_bar(answers: Iterator["Answer"], files: int) -> Iterator["Answer"]:
     from brain_tumor.progress import bar
 
     with bar(desc="predict", unit="file", total=files) as progress:
-        last = None
-        for answer in answers:
-            progress.update(answer.name != last)
-            last = answer.name
-            yield answer
+        for _, slices in groupby(answers, key=lambda answer: answer.name):
+            yield from slices
+            progress.update()
 
 
 def _write_inside(folder: Path, name: str, content: bytes) -> None:
@@ -176,12 +175,7 @@ def _serve(options: argparse.Namespace) -> int:
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(options.max_pixels)
     from brain_tumor.serving.server import Limits, serve
 
-    limits = Limits(
-        bytes=round(options.max_mb * 1e6),
-        files=options.max_files,
-        pixels=options.max_pixels,
-        requests=options.max_requests,
-        seconds=options.max_seconds,
-    )
+    size = {"bytes": round(options.max_mb * 1e6), "files": options.max_files, "pixels": options.max_pixels}
+    limits = Limits(**size, requests=options.max_requests, seconds=options.max_seconds)
     serve(_load(options.model), limits, host=options.host, port=options.port)
     return 0

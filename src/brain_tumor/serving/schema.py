@@ -6,20 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from brain_tumor.exported.classifier_file import Metadata
 
-UPLOAD = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                    "required": ["files"],
-                }
-            }
-        },
-    }
-}
+_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_FORM = {"schema": {"type": "object", "properties": {"files": _FILES}, "required": ["files"]}}
+UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": _FORM}}}
 """The request of `POST /v1/predict`, which the server parses itself to keep it in memory and within the limits."""
 
 

@@ -102,9 +102,7 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
         title="brain-tumor",
         description="Classifies brain-tumour MRI. Research use only: not a medical device, not for diagnosis.",
         lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
+        **dict.fromkeys(("docs_url", "redoc_url", "swagger_ui_oauth2_redirect_url")),
     )
     _tell_problems(app)
     patch_fastapi(app, redirect_from_root_to_docs=False)
@@ -229,12 +227,8 @@ def _tell_problems(app: FastAPI) -> None:
     """Answer every error with problem details."""
 
     def problem(status: int, detail: str, **more: object) -> JSONResponse:
-        content = {
-            "type": "about:blank",
-            "title": _PROBLEMS.get(status) or HTTPStatus(status).phrase,
-            "status": status,
-            "detail": detail,
-        }
+        title = _PROBLEMS.get(status) or HTTPStatus(status).phrase
+        content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
         headers = {"Retry-After": "1"} if status == 503 else {}
         return JSONResponse(content | more, status, headers, media_type="application/problem+json")
 
