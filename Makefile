@@ -53,7 +53,7 @@ effect: $(VENV)/.locked git  ## effect of leakage on the score: fold 0 with thre
 	@dvc exp run --name split-patient --set-param 'run.folds=[0]'
 	@dvc exp run --name split-random --set-param 'run.folds=[0]' -S split.strategy=random -S split.on_leak=report
 	@dvc exp run --name split-official --set-param 'run.folds=[0]' -S split.strategy=official -S split.on_leak=report
-	@dvc exp show --drop '.*' --keep 'Experiment|split.strategy|.*_test.macro_f1|.*official_(leaked|clean).accuracy$$'
+	@dvc exp show --drop '.*' --keep 'Experiment|split.strategy|.*_test.macro_f1$$|.*official_(leaked|clean).accuracy$$'
 
 # Fine-tuning of what model.backbone names; docs/recipe.md says how these were found.
 TRANSFER := -S preprocess.image_size=192 -S model.backbone=mobilenet_v2 -S model.weights=imagenet -S train.learning_rate=0.001 \
