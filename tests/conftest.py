@@ -43,7 +43,7 @@ def run(*command: str, cwd: Path, fails: bool = False, **variables: str) -> subp
 
     What it prints comes back as text; an exit code other than expected fails the test and shows it.
     """
-    done = subprocess.run(command, cwd=cwd, env=environment() | variables, capture_output=True, text=True, timeout=580)
+    done = subprocess.run(command, cwd=cwd, env=environment() | variables, capture_output=True, text=True, timeout=280)
     assert (done.returncode != 0) == fails, f"{' '.join(command)} -> {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -161,6 +161,7 @@ def test_the_head_on_features_is_the_whole_network(weights, stride, hidden):
         )
 
 
+@pytest.mark.timeout(600)  # two whole pipelines, the one of the fixture included
 def test_the_pipeline_on_a_pre_trained_backbone(small_clone, weights_file):
     shutil.copy(weights_file, small_clone / "my.weights.h5")
     for key, value in {
