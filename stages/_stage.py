@@ -33,23 +33,27 @@ def _quiet_tensorflow() -> None:
 _quiet_tensorflow()
 
 
-def run(main: Callable[..., None], *, fold: bool = False, part: bool = False, **flags: str) -> None:
+_ARGUMENTS = {
+    "fold": {"type": int, "help": "number of the fold"},
+    "part": {"choices": ["validation", "test"], "help": "which images"},
+    "source": {"help": "name in data.sources"},
+}
+
+
+def run(main: Callable[..., None], *needed: str, **flags: str) -> None:
     """Run the stage script that calls this.
 
     Args:
         main: receives the validated params and the arguments.
-        fold: whether the script takes `--fold K`.
-        part: whether it takes `--part validation|test`.
+        needed: arguments that the script needs, of `_ARGUMENTS`.
         flags: switches of the script and their help texts.
     """
     from brain_tumor.errors import PipelineError
     from brain_tumor.params import load_params
 
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    if fold:
-        parser.add_argument("--fold", type=int, required=True, help="number of the fold")
-    if part:
-        parser.add_argument("--part", choices=["validation", "test"], required=True, help="which images")
+    for name in needed:
+        parser.add_argument(f"--{name}", required=True, **_ARGUMENTS[name])
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=text)
     arguments = parser.parse_args()

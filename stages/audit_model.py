@@ -1,5 +1,6 @@
 """Leakage of each fold, suspicious labels and shortcuts: data/audit_model/ and metrics/audit_model.json."""
 
+import numpy as np
 import pandas as pd
 from _stage import run
 
@@ -7,19 +8,21 @@ from brain_tumor.audit_model.galleries import label_gallery
 from brain_tumor.audit_model.labels import out_of_sample, suspicious_labels
 from brain_tumor.audit_model.leakage import leakage_metrics
 from brain_tumor.audit_model.shortcuts import network_controls, predict_from_traits, shortcut_rows
+from brain_tumor.audit_model.sources import source_probe
 from brain_tumor.drawing.probes import shortcuts_png
 from brain_tumor.files import replacing_folder, write_json
 from brain_tumor.prediction.tables import class_names, load_controls, load_predictions
 from brain_tumor.tables.csv_tables import read_table, write_table
 from brain_tumor.tables.roles import roles
 
+SPLIT = "data/split/folds.csv"
 PARTS = ["data/predictions/validation", "data/predictions/test"]
 
 
 def main(params, arguments):
-    folds, strategy = params.run.folds, params.split.strategy
-    table = read_table("data/split/folds.csv")
-    frame = pd.concat([load_predictions(part, "data/split/folds.csv", folds) for part in PARTS])
+    folds, strategy, main = params.run.folds, params.split.strategy, params.data.main
+    table = read_table(SPLIT)
+    frame = pd.concat([load_predictions(part, SPLIT, folds, main) for part in PARTS])
     leakage = {f"fold_{k}": leakage_metrics(table, roles(table, k, strategy, params.split.on_leak)) for k in folds}
 
     labels = suspicious_labels(out_of_sample(frame))
@@ -28,11 +31,14 @@ def main(params, arguments):
         write_table(folder / "labels.csv", labels)
         label_gallery(folder / "labels.png", "data/raw", suspects)
 
-    from_traits = predict_from_traits(read_table("data/audit/traits.csv"), table)
+    from_traits = predict_from_traits(read_table("data/audit/traits.csv"), table[table["source"] == main])
     network = network_controls(load_controls(PARTS[1], frame, folds), frame)
     shortcuts = shortcut_rows(from_traits, network, params.evaluate.min_class_images)
     write_table("plots/shortcuts.csv", shortcuts)
     shortcuts_png("plots/shortcuts.png", shortcuts, 1 / len(class_names(frame)))
+    tested = [read_table(f"{PARTS[1]}/fold-{k}.csv").merge(table[["path", "group"]], on="path") for k in folds]
+    features = [np.load(f"{PARTS[1]}/features-{k}.npy") for k in folds]
+    probe = source_probe(tested, features, main, params.evaluate.healthy_class)
     write_json(
         "metrics/audit_model.json",
         {
@@ -43,6 +49,7 @@ def main(params, arguments):
                 source: {row["control"]: row.drop(["source", "control"]).to_dict() for _, row in part.iterrows()}
                 for source, part in shortcuts.groupby("source")
             },
+            "source_probe": probe,
         },
     )
     for name, parts in leakage.items():
@@ -50,6 +57,9 @@ def main(params, arguments):
         print(f"{name}: images with a copy or their patient in training: {counts}")
     print(f"{len(suspects)} of {len(labels)} labels are contradicted by models that never saw the image")
     print(shortcuts.to_string(index=False, float_format="{:.3f}".format))
+    for source, sides in probe.items():
+        shown = ", ".join(f"{side} {found['balanced_accuracy']:.3f}" for side, found in sides.items())
+        print(f"{source} told from {main} by the features, balanced accuracy: {shown}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Bring the data set that params.yaml names to data/raw, verified and whole.
+"""Bring a source that params.yaml names to data/raw/<name>, verified and whole.
 
-DATASET_ARCHIVE=/path/to/zip-or-folder uses an archive of a Kaggle set that is already there instead of the network.
+DATASET_ARCHIVE uses archives that are already there instead of the network: the zip archive or folder of the main
+source, or a folder with one archive per source, named after its slug.
 """
 
 import os
@@ -10,26 +11,31 @@ from _stage import ROOT, run
 
 from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_folder
-from brain_tumor.source.fetching import copy_folder, fetch_kaggle
+from brain_tumor.source.fetching import copy_folder, fetch_kaggle, own_archive
 from brain_tumor.source.phantoms.planting import draw_data_set
+from brain_tumor.source.phantoms.second import draw_second_set
 
-TARGET = Path("data/raw")
+_PHANTOMS = {"": draw_data_set, ":second": draw_second_set}
 
 
 def main(params, arguments):
-    kind, name = params.data.source
+    name, data = arguments.source, params.data
+    if name not in data.sources:
+        raise PipelineError(f"expected one of data.sources: {sorted(data.sources)}, received {name!r}")
+    kind, place = data.sources[name].kind
+    target = Path("data/raw") / name
     if arguments.accept and kind != "kaggle":
-        raise PipelineError(f"expected a Kaggle set to accept, received {params.data.dataset}: it has no manifest")
+        raise PipelineError(f"expected a Kaggle set to accept, received {data.sources[name].dataset}: no manifest")
     if kind == "phantoms":
-        with replacing_folder(TARGET) as folder:
-            draw_data_set(folder, **params.phantoms.model_dump())
+        with replacing_folder(target) as folder:
+            _PHANTOMS[place](folder, **params.phantoms.model_dump())
     elif kind == "folder":
-        copy_folder(Path(name).expanduser(), TARGET)
+        copy_folder(Path(place).expanduser(), target)
     else:
-        archive = Path(given).expanduser() if (given := os.environ.get("DATASET_ARCHIVE")) else None
-        options = params.data.model_dump(exclude={"dataset"})
-        fetch_kaggle(name, TARGET, archive, ROOT / "manifests", accept=arguments.accept, **options)
+        archive = own_archive(os.environ.get("DATASET_ARCHIVE"), place, main=name == data.main)
+        options = data.model_dump(include={"retries", "stall_seconds"})
+        fetch_kaggle(place, target, archive, ROOT / "manifests", accept=arguments.accept, **options)
 
 
 if __name__ == "__main__":
-    run(main, accept="take the files as they come and rewrite their manifest")
+    run(main, "source", accept="take the files as they come and rewrite their manifest")

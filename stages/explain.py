@@ -1,6 +1,7 @@
 """Activation maps: data/maps/fold-<k>.npy, a map per class and test image, and metrics/maps.json.
 
-The maps are float16, (images, height, width, classes), in the order of data/predictions/test/fold-<k>.csv.
+The maps are float16, (images, height, width, classes), of the main source's images in the order of
+data/predictions/test/fold-<k>.csv.
 """
 
 from pathlib import Path
@@ -21,13 +22,14 @@ from brain_tumor.tables.store import Store
 def main(params, arguments):
     make_deterministic(params.run.threads)
     store = Store("data/prepared")
-    boxes = lesion_boxes(Path("data/raw"), Preprocessing(**store.preprocessing))
+    boxes = lesion_boxes(Path("data/raw"), params.data.main, Preprocessing(**store.preprocessing))
     options = {"batch_size": params.predict.batch_size, "seed": params.run.seed + 1}
     compared = []
     with replacing_folder("data/maps") as folder:
         for fold in params.run.folds:
             model, _ = load_model(f"models/fold-{fold}/model.keras")
             table = read_table(f"data/predictions/test/fold-{fold}.csv")
+            table = table[table["source"] == params.data.main].reset_index(drop=True)
             maps, rows = explain(model, store.images[store.rows(table["path"])], table, boxes, **options)
             np.save(folder / f"fold-{fold}.npy", maps.astype(np.float16))
             # Every model predicts the published test folder, which counts once.

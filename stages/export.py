@@ -34,6 +34,9 @@ def main(params, arguments):
         novelty = Novelty(**{name: arrays[name] for name in arrays.files})
     images, table = Store("data/prepared").images, read_table("data/split/folds.csv")
     role = roles(table, fold, params.split.strategy, params.split.on_leak)
+    # Thresholds need single classes, and hold for the source that they come from: the first rows.
+    own = int((table["source"] == params.data.main).sum())
+    images, table, role = images[:own], table[:own], role[:own]
 
     network, answers, difference = convert(model, images, params.predict.batch_size)
     classes, novel = metadata["classes"], novelty.score(answers["features"]) > 1
@@ -48,8 +51,8 @@ def main(params, arguments):
     write_exported(TARGET, Exported(network, novelty, Metadata(**about)))
 
     scores = {"bytes": TARGET.stat().st_size}
-    for part, own in (("validation", seen), ("test", role == test_role(params.split.strategy))):
-        shown = table[own], probabilities[own], novel[own]
+    for part, rows in (("validation", seen), ("test", role == test_role(params.split.strategy))):
+        shown = table[rows], probabilities[rows], novel[rows]
         scores[part] = deployed_scores(*shown, classes, thresholds.confidence, least)
     write_json("metrics/export.json", scores)
     print(f"{TARGET.name}: {scores['bytes'] / 1e6:.1f} MB, probabilities within {difference:.1e} of Keras")

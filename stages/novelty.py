@@ -1,7 +1,7 @@
 """The novelty score of each model: data/novelty/fold-<k>.npz, and how well it works: metrics/novelty.json.
 
-It is fitted on training images; its threshold comes from validation images. The kinds of non-scans that the method
-was chosen with are compared with validation scans, the others with test scans.
+It is fitted on training images of the main source; its threshold comes from its validation images. The kinds of
+non-scans that the method was chosen with are compared with validation scans, the others with test scans.
 """
 
 from dataclasses import asdict
@@ -31,6 +31,7 @@ def main(params, arguments):
         for fold in bar(params.run.folds, desc="novelty", unit="fold"):
             model, _ = load_model(f"models/fold-{fold}/model.keras")
             about = table[["path", "label"]].assign(role=roles(table, fold, strategy, params.split.on_leak))
+            about["role"] = about["role"].where(table["source"] == params.data.main, "left_out")
             features = feature_extractor(model, params.predict.batch_size)
             novelty = trial.add(features, store.images, about, test_role(strategy), preprocessing)
             np.savez(folder / f"fold-{fold}.npz", **asdict(novelty))

@@ -1,16 +1,18 @@
 """Class probabilities of held-out images by each fold's model: data/predictions/<part>/fold-<k>.csv.
 
 The part "validation" is what recipes are chosen by, "test" the test fold and the published test folder; they are
-separate so that a search computes no test score. With predict.controls also those of perturbed images,
-controls-<k>.csv.
+separate so that a search computes no test score. With predict.controls also those of perturbed images of the main
+source, controls-<k>.csv. features-<k>.npy has the (images, features) of the network for the rows of fold-<k>.csv.
 """
 
+import numpy as np
 from _stage import run
 
 from brain_tumor.files import replacing_folder
 from brain_tumor.networks.determinism import make_deterministic
 from brain_tumor.networks.saving import load_model
 from brain_tumor.prediction.held_out import predict_controls, predict_part
+from brain_tumor.prediction.maps import feature_extractor
 from brain_tumor.tables.csv_tables import read_table, write_table
 from brain_tumor.tables.roles import roles, test_role
 from brain_tumor.tables.store import Store
@@ -24,14 +26,18 @@ def main(params, arguments):
     with replacing_folder(f"data/predictions/{part}") as folder:
         for fold in params.run.folds:
             network = load_model(f"models/fold-{fold}/model.keras")
-            about = table[["path", "label"]].assign(role=roles(table, fold, strategy, params.split.on_leak))
+            about = table[["path", "source", "label"]]
+            about = about.assign(role=roles(table, fold, strategy, params.split.on_leak))
             frame = predict_part(*network, images, about, part, **options)
             write_table(folder / f"fold-{fold}.csv", frame)
+            features = feature_extractor(network[0], options["batch_size"])(images[frame.index])
+            np.save(folder / f"features-{fold}.npy", features)
             print(f"fold {fold}: {len(frame)} images")
             if params.predict.controls:
-                controls = predict_controls(*network, images, about, part, perturbed, **options)
+                shown = (about["role"] == perturbed) & (about["source"] == params.data.main)
+                controls = predict_controls(*network, images, about, part, shown, **options)
                 write_table(folder / f"controls-{fold}.csv", controls)
 
 
 if __name__ == "__main__":
-    run(main, part=True)
+    run(main, "part")

@@ -23,7 +23,7 @@ from brain_tumor.tables.csv_tables import write_table
 def main(params, arguments):
     make_deterministic(params.run.threads)
     options = params.predict.model_dump(exclude={"controls"})
-    frame = load_predictions("data/predictions/test", "data/split/folds.csv", params.run.folds)
+    frame = load_predictions("data/predictions/test", "data/split/folds.csv", params.run.folds, params.data.main)
     headline = next(iter(cohorts(frame, params.split.strategy).values()))
     sample = stratified_sample(headline, params.robustness.images, params.robustness.seed)
     models = {fold: load_model(f"models/fold-{fold}/model.keras") for fold in sample["model_fold"].unique()}

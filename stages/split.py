@@ -16,9 +16,9 @@ from brain_tumor.tables.roles import roles
 def main(params, arguments):
     options = params.split.model_dump()
     on_leak, strategy = options.pop("on_leak"), params.split.strategy
-    index, groups = read_table("data/prepared/index.csv"), read_table("data/audit/groups.csv")
-    own = read_table("data/folds.csv", ["path", "fold"])
-    table = split_table(index, groups, own_folds=own, **options)
+    index, own = read_table("data/prepared/index.csv"), read_table("data/folds.csv", ["path", "fold"])
+    groups, joins = read_table("data/audit/groups.csv"), read_table("data/audit/joins.csv")
+    table = split_table(index, groups, joins, main=params.data.main, own_folds=own, **options)
     found = [leaks(table, roles(table, k, strategy, on_leak), strategy) for k in range(params.split.folds)]
     leaking = pd.concat(found).drop_duplicates("path")
     if len(leaking):
@@ -29,13 +29,17 @@ def main(params, arguments):
         if on_leak == "fail":
             raise PipelineError(f"{leak}. Set split.on_leak to drop or report, or split.strategy to patient")
         print(f"warning: {leak}. The score cannot be trusted", file=sys.stderr)
-    if params.split.official_test and table["folder"].any() and (table["fold"] != "").all():
+    first = table[table["source"] == params.data.main]
+    if params.split.official_test and first["folder"].any() and (first["fold"] != "").all():
         print(f"warning: no folder is called split.official_test = {params.split.official_test!r}", file=sys.stderr)
     with replacing_folder("data/split") as folder:
         write_table(folder / "folds.csv", table)
-    known = (table["patient"] != "").mean()
-    print(pd.crosstab(table["fold"].replace("", "official test"), table["label"]).to_string())
-    print(f"{table['group'].nunique()} groups; the patient of {known:.1%} of the images is known")
+    known = (first["patient"] != "").mean()
+    print(pd.crosstab(first["fold"].replace("", "official test"), first["label"]).to_string())
+    print(f"{first['group'].nunique()} groups; the patient of {known:.1%} of the images is known")
+    for source, part in table[table["source"] != params.data.main].groupby("source"):
+        learned, left_out = (part["target"] != "").sum(), (part["fold"] == "").sum()
+        print(f"{source}: {learned} of {len(part)} images are learned from, {left_out} left out as they join two folds")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from brain_tumor.networks.backbone import read_backbone
 from brain_tumor.networks.determinism import make_deterministic
 from brain_tumor.networks.saving import save_model
 from brain_tumor.tables.csv_tables import read_table
+from brain_tumor.tables.labels import allowed_classes, classes_in
 from brain_tumor.tables.roles import roles
 from brain_tumor.tables.store import Store, fingerprint
 from brain_tumor.training.augment import Augmentation
@@ -31,9 +32,10 @@ def record(live, row):
 def main(params, arguments):
     fold, seed, train = arguments.fold, params.run.seed, params.train
     make_deterministic(params.run.threads, seed)
-    facts = params.model_dump(include={"split", "run", "model", "train"}, exclude={"run": {"folds"}}) | {"fold": fold}
+    facts = params.model_dump(include={"split", "run", "model", "train"}, exclude={"run": {"folds"}})
+    facts |= {"fold": fold, "main": params.data.main}
     store, table = Store("data/prepared"), read_table("data/split/folds.csv")
-    classes = sorted(table["label"].unique())
+    classes = classes_in(table["label"])
     weights, digest = read_backbone("data/backbone")
     with (
         Checkpoint("checkpoints", origin(facts, INPUTS)) as checkpoint,
@@ -41,8 +43,9 @@ def main(params, arguments):
     ):
         model, history, (scale, biases) = train_network(
             store.images,
-            np.array([classes.index(label) for label in table["label"]]),
+            allowed_classes(table["target"], classes),
             roles(table, fold, params.split.strategy, params.split.on_leak),
+            (table["source"] == params.data.main).to_numpy(),
             network=params.model.model_dump(exclude={"weights"}),
             weights=weights,
             features=np.load("data/features/features.npy"),
@@ -72,4 +75,4 @@ def main(params, arguments):
 
 
 if __name__ == "__main__":
-    run(main, fold=True)
+    run(main, "fold")

@@ -12,7 +12,7 @@ from brain_tumor.prediction.tables import class_names, load_controls, load_predi
 
 def main(params, arguments):
     folds, least = params.run.folds, params.evaluate.min_class_images
-    frame = load_predictions("data/predictions/validation", "data/split/folds.csv", folds)
+    frame = load_predictions("data/predictions/validation", "data/split/folds.csv", folds, params.data.main)
     shifted = load_controls("data/predictions/validation", frame, folds)
     scores = validation_scores(frame, shifted, least)
     for fold, part in frame.groupby("model_fold"):

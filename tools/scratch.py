@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Results of a run: neither code nor parameters.
 _RESULTS = {"data", "models", "metrics", "plots", "report", "logs", "checkpoints", "dvc.lock"}
 # Written by hand, although they are in a folder of results.
-_INPUTS = {Path("data/fixes.csv"), Path("data/folds.csv"), Path("data/patients.csv")}
+_INPUTS = {Path("data/fixes.csv"), Path("data/fixes_by_origin.csv"), Path("data/folds.csv"), Path("data/patients.csv")}
 _NO_CODE = {".git", ".venv", ".demo", "__pycache__", "cache", "tmp", "build"}
 
 
@@ -41,7 +41,7 @@ def scratch_copy(target: Path, overrides: dict, root: Path = ROOT) -> None:
 
     Args:
         target: its DVC cache from an earlier run is kept, everything else in it is replaced.
-        overrides: nested like params.yaml; its values replace those there.
+        overrides: nested like params.yaml; its values replace those there. Sources are not merged.
         root: the project to copy.
     """
     for path in target.iterdir() if target.exists() else []:
@@ -63,7 +63,7 @@ def environment() -> dict[str, str]:
 
 def _update(params: dict, overrides: dict) -> None:
     for key, value in overrides.items():
-        if isinstance(value, dict) and isinstance(params.get(key), dict):
+        if key != "sources" and isinstance(value, dict) and isinstance(params.get(key), dict):
             _update(params[key], value)
         else:
             params[key] = value

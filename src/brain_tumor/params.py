@@ -4,7 +4,7 @@ import difflib
 import re
 import reprlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -22,11 +22,11 @@ def _unique(values: list) -> list:
     return values
 
 
-# Kind of data set -> what data.dataset looks like; the group is what names the data set.
+# Kind of data set -> what data.sources.<name>.dataset looks like; the group is what names the data set.
 _DATA_SETS = {
     "kaggle": r"([A-Za-z0-9_][A-Za-z0-9_-]*/[A-Za-z0-9_][A-Za-z0-9_-]*)",
     "folder": r"folder:(.+)",
-    "phantoms": r"(phantoms)",
+    "phantoms": r"phantoms(|:second)",
 }
 
 
@@ -34,22 +34,51 @@ def _source(value: str) -> tuple[str, str]:
     for kind, pattern in _DATA_SETS.items():
         if match := re.fullmatch(pattern, value):
             return kind, match[1]
-    raise ValueError("expected a Kaggle slug owner/name, folder:PATH or phantoms")
+    raise ValueError("expected a Kaggle slug owner/name, folder:PATH, phantoms or phantoms:second")
+
+
+def _label(value: object) -> str | list[str]:
+    several = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
+    if not several and not isinstance(value, str):
+        raise ValueError("expected a class, a list of classes among which the true one is, or drop")
+    return value
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Data(_Section):
+class Source(_Section):
     dataset: Annotated[str, AfterValidator(lambda value: _source(value) and value)]
+    role: Literal["learn", "external"] = "learn"
+    labels: dict[str, Annotated[object, AfterValidator(_label)]] = {}
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Kind of the data set ("kaggle", "folder" or "phantoms"), and its slug, path or name."""
+        return _source(self.dataset)
+
+
+# Names of sources are names of folders and stages.
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Data(_Section):
+    main: str
+    sources: dict[SourceName, Source]
     retries: Annotated[int, Field(ge=0, le=20)]
     stall_seconds: Annotated[float, Field(gt=0, le=3600)]
 
     @property
-    def source(self) -> tuple[str, str]:
-        """Kind of the data set ("kaggle", "folder" or "phantoms"), and its slug, path or name."""
-        return _source(self.dataset)
+    def learned(self) -> list[str]:
+        """The sources that are learned from: the main one, then the others by name."""
+        others = sorted(name for name, source in self.sources.items() if source.role == "learn" and name != self.main)
+        return [self.main, *others]
+
+    @property
+    def external(self) -> list[str]:
+        """The sources that are only tested on, by name."""
+        return sorted(name for name, source in self.sources.items() if source.role == "external")
 
 
 class Phantoms(_Section):
@@ -145,7 +174,6 @@ class Evaluate(_Section):
     searched_folds: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_unique)]
     healthy_class: str
     target_error: Annotated[float, Field(gt=0, lt=1)]
-    external: Annotated[list[str], AfterValidator(_unique)]
 
 
 class Robustness(_Section):
@@ -172,6 +200,14 @@ class Params(_Section):
     evaluate: Evaluate
     robustness: Robustness
     novelty: Novelty
+
+    @model_validator(mode="after")
+    def _main_exists(self) -> "Params":
+        if self.data.main not in self.data.sources:
+            raise ValueError(f"data.main received {self.data.main!r}; one of data.sources: {sorted(self.data.sources)}")
+        if self.data.sources[self.data.main].role != "learn":
+            raise ValueError(f"data.sources.{self.data.main}.role received 'external'; data.main is learned from")
+        return self
 
     @model_validator(mode="after")
     def _folds_exist(self) -> "Params":
@@ -230,6 +266,10 @@ def _known_keys(section: type[BaseModel], above: str = "") -> list[str]:
     known = []
     for name, field in section.model_fields.items():
         known.append(above + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            known += _known_keys(field.annotation, f"{above}{name}.")
+        # A mapping by name has sections as its values.
+        section, place = (
+            (field.annotation, "") if not get_args(field.annotation) else (get_args(field.annotation)[-1], "<name>.")
+        )
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            known += _known_keys(section, f"{above}{name}.{place}")
     return known

@@ -16,7 +16,14 @@ _LEAST_CORRELATION = 0.6
 
 
 def find_copies(
-    index: pd.DataFrame, views: np.ndarray, *, hash_distance: int, candidates_per_image: int, crops: bool, least: float
+    index: pd.DataFrame,
+    views: np.ndarray,
+    *,
+    hash_distance: int,
+    candidates_per_image: int,
+    crops: bool,
+    least: float,
+    known: int = 0,
 ) -> pd.DataFrame:
     """Pairs of images of the same picture, and the nearest ones that are not.
 
@@ -27,6 +34,8 @@ def find_copies(
         candidates_per_image: number of look-alikes per image whose pixels are compared.
         crops: compare crops as well; takes 81 times as many comparisons of hashes.
         least: smallest similarity (see `matching.similarity`) of a copy.
+        known: number of leading rows of `index` that were compared with one another before; pairs of two of them are
+            left out. So what is found among them does not depend on what comes later.
 
     Returns:
         Columns `COPY_COLUMNS`, sorted by kind and falling score. kind is "identical" (path is the first of several
@@ -36,11 +45,12 @@ def find_copies(
     """
     paths = index.drop_duplicates("sha256")["path"].to_numpy(str)
     first = index.groupby("sha256")["path"].transform("first")
-    again = index["path"] != first
+    again = (index["path"] != first) & (np.arange(len(index)) >= known)
     identical = pd.DataFrame({"path": first[again], "other": index["path"][again], "score": 1.0})
     identical = identical.assign(kind=IDENTICAL, orientation=ORIENTATIONS[0])
 
-    found = candidates(views, hash_distance, candidates_per_image, WINDOWS if crops else WINDOWS[:1])
+    seen = index["sha256"].iloc[:known].nunique()
+    found = candidates(views, hash_distance, candidates_per_image, WINDOWS if crops else WINDOWS[:1], seen)
     scores = np.full(len(found.a), -1.0)
     for m in bar(range(len(scores)), desc="match", unit="pair"):
         a, b = views[found.a[m]], views[found.b[m]]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from brain_tumor.audit.copies import COPY, IDENTICAL, LOOK_ALIKE
-from brain_tumor.audit.findings import LABEL_CONFLICT, PATIENT_CONFLICT
+from brain_tumor.audit.findings import LABEL_CONFLICT, PATIENT_CONFLICT, SOURCE_CONFLICT
 from brain_tumor.audit.views import ORIENTATIONS
 from brain_tumor.drawing.gallery import MOST, file_gallery_png
 from brain_tumor.progress import bar
@@ -16,6 +16,7 @@ _TITLES = {
     LOOK_ALIKE: "Not accepted as copies, the most alike first",
     LABEL_CONFLICT: "One picture in two classes",
     PATIENT_CONFLICT: "One patient in two classes",
+    SOURCE_CONFLICT: "Labels that the origin of the image contradicts",
 }
 
 
@@ -34,7 +35,10 @@ def pair_galleries(folder: Path | str, root: Path | str, findings: pd.DataFrame,
         rows = []
         for row in shown[kind].head(MOST).itertuples():
             turned = f", {row.orientation}" if row.orientation not in ("", ORIENTATIONS[0]) else ""
-            rows.append(((row.path, row.other), f"{row.path}\n{row.other}\n{row.score:.3f}{turned}"))
-        file_gallery_png(
-            Path(folder) / f"{kind}.png", root, rows, f"{title} ({len(rows)} of {len(shown[kind])})", images=2
-        )
+            if kind == SOURCE_CONFLICT:
+                rows.append(((row.path,), f"{row.path}\norigin: {row.other_label}"))
+            else:
+                rows.append(((row.path, row.other), f"{row.path}\n{row.other}\n{row.score:.3f}{turned}"))
+        images = 1 if kind == SOURCE_CONFLICT else 2
+        title = f"{title} ({len(rows)} of {len(shown[kind])})"
+        file_gallery_png(Path(folder) / f"{kind}.png", root, rows, title, images=images)

@@ -1,4 +1,8 @@
-"""Groups of images that must not be separated: images of one patient, and copies of one picture."""
+"""Groups of images that must not be separated: images of one patient, and copies of one picture.
+
+The groups of the main source follow from its own images alone, so that its folds stay as they are whatever is added.
+The images of further sources form groups of their own, which may join one group of the main source or several.
+"""
 
 import re
 from pathlib import Path
@@ -45,23 +49,101 @@ def group_table(
     Raises:
         PipelineError: a group is larger than `max_share`: a chain of look-alikes, or a wrong patient.
     """
-    accepted = pairs[pairs["kind"] != LOOK_ALIKE]
-    paths = index["path"].reset_index(drop=True)
-    row = pd.Series(np.arange(len(paths)), index=paths)
-    links = row[accepted["path"]].to_numpy(), row[accepted["other"]].to_numpy()
-    facts = _facts(index, provenance).set_axis(paths.index)
-    own_patients = own_patients.set_axis(paths.index)
-    published = facts["group"]
-    image = (facts["source"] + "/" + facts["source_slice"]).where(facts["source_slice"] != "", "")
-
-    table = pd.DataFrame({"path": paths, "patient": own_patients.where(own_patients != "", published)})
-    table["group"] = merge_groups(paths, [table["patient"], published, image], links)
+    links = _links(index["path"], pairs)
+    table, keys, image = _keys(index, own_patients, provenance)
+    paths = table["path"]
+    table["group"] = merge_groups(paths, keys, links)
     copies = pd.Series(merge_groups(paths, [image], links))
     table["copies"] = copies.where(copies.map(copies.value_counts()) > 1, "")
+    return _checked(table, max_share)
+
+
+def joined_groups(
+    index: pd.DataFrame,
+    pairs: pd.DataFrame,
+    own_patients: pd.Series,
+    known: pd.DataFrame,
+    *,
+    max_share: float,
+    provenance: Path | str = PROVENANCE,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Groups of further images, which leave those of the known images as they are.
+
+    Args:
+        index: index of the known images followed by the further ones: columns path and sha256.
+        pairs: pairs with a further image, see `copies.find_copies`.
+        own_patients: as for `group_table`, of all images.
+        known: what `group_table` returned for the leading rows, and this function for images added since.
+        max_share, provenance: as for `group_table`.
+
+    Returns:
+        The rows of `GROUP_COLUMNS` of the further images, and the table of what they join: columns group, joined
+        (a known group), sorted. Images that share a picture or a patient with exactly one known group get its name as
+        their `group`; otherwise they keep one of their own, because known groups are never merged. `copies` is the name
+        of the known picture (its own `copies`, or else its path) that a further image shows, if any.
+
+    Raises:
+        PipelineError: as for `group_table`.
+    """
+    n = len(known)
+    a, b = _links(index["path"], pairs)
+    table, keys, image = _keys(index, own_patients, provenance)
+    further = table.iloc[n:].reset_index(drop=True)
+    inside = (a >= n) & (b >= n)
+    links, paths = (a[inside] - n, b[inside] - n), further["path"]
+    group = pd.Series(merge_groups(paths, [key.iloc[n:].reset_index(drop=True) for key in keys], links))
+    copies = pd.Series(merge_groups(paths, [image.iloc[n:].reset_index(drop=True)], links))
+    picture = known["copies"].where(known["copies"] != "", known["path"])
+
+    joins = _joins(group, known["group"], n, (a, b), keys)
+    shown = _joins(copies, picture, n, (a, b), [image]).drop_duplicates("group").set_index("group")["joined"]
+    count = joins.groupby("group")["joined"].transform("size")
+    single = joins[count == 1].set_index("group")["joined"]
+    several = copies.map(copies.value_counts()) > 1
+    further["copies"] = copies.map(shown).fillna(copies.where(several, ""))
+    further["group"] = group.map(single).fillna(group)
+    joins["group"] = joins["group"].map(single).fillna(joins["group"])
+    return _checked(further, max_share, len(index)), joins
+
+
+def _joins(
+    group: pd.Series, known: pd.Series, n: int, links: tuple[np.ndarray, np.ndarray], keys: list[pd.Series]
+) -> pd.DataFrame:
+    """Which groups of further images are linked to, or share a value of a key with, which `known` groups."""
+    low, high = np.minimum(*links), np.maximum(*links)
+    across = (low < n) & (high >= n)
+    tables = [pd.DataFrame({"group": group.to_numpy()[high[across] - n], "joined": known.to_numpy()[low[across]]})]
+    for key in keys:
+        old = pd.DataFrame({"key": key.iloc[:n].to_numpy(), "joined": known.to_numpy()})
+        new = pd.DataFrame({"key": key.iloc[n:].to_numpy(), "group": group.to_numpy()})
+        tables.append(new[new["key"] != ""].merge(old.drop_duplicates(), on="key")[["group", "joined"]])
+    return pd.concat(tables).drop_duplicates().sort_values(["group", "joined"], ignore_index=True)
+
+
+def _links(paths: pd.Series, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the two images of each accepted pair."""
+    accepted, row = pairs[pairs["kind"] != LOOK_ALIKE], pd.Series(np.arange(len(paths)), index=paths)
+    return row[accepted["path"]].to_numpy(), row[accepted["other"]].to_numpy()
+
+
+def _keys(
+    index: pd.DataFrame, own_patients: pd.Series, provenance: Path | str
+) -> tuple[pd.DataFrame, list[pd.Series], pd.Series]:
+    """A table of path and patient, the keys that images of a group share, and the key of copies."""
+    paths = index["path"].reset_index(drop=True)
+    facts = published_facts(index, provenance).set_axis(paths.index)
+    own_patients = own_patients.set_axis(paths.index)
+    image = (facts["source"] + "/" + facts["source_slice"]).where(facts["source_slice"] != "", "")
+    table = pd.DataFrame({"path": paths, "patient": own_patients.where(own_patients != "", facts["group"])})
+    return table, [table["patient"], facts["group"], image], image
+
+
+def _checked(table: pd.DataFrame, max_share: float, images: int | None = None) -> pd.DataFrame:
+    """Add the kind of each group and refuse one that is larger than `max_share` of the images."""
     known = table["patient"].ne("").groupby(table["group"]).transform("any")
     size = table.groupby("group")["path"].transform("size")
     table["kind"] = np.select([known, size > 1], ["patient", "copy"], "single")
-    if (share := size.max() / len(table)) > max_share:
+    if (share := size.max() / (images or len(table))) > max_share:
         largest = table["group"][size.idxmax()]
         raise PipelineError(
             f"expected no group of more than {max_share:.1%} of the images (audit.max_group_share), found one of "
@@ -70,14 +152,16 @@ def group_table(
     return table[GROUP_COLUMNS]
 
 
-def known_patients(paths: pd.Series, table: pd.DataFrame, expression: str | None) -> pd.Series:
+def known_patients(paths: pd.Series, table: pd.DataFrame, expression: str | None, main: str = "") -> pd.Series:
     """Patients that the user provides.
 
     Args:
-        paths: of the images, relative to the root of the data set.
+        paths: of the images; each begins with the name of its source.
         table: columns path,patient, at most one patient per path.
-        expression: regular expression that is searched for in each path that is not in the table; its first group (or
-            the whole match) is the patient. None: only the table counts.
+        expression: regular expression that is searched for in each path that is not in the table, without the name of
+            the source; its first group (or the whole match) is the patient. None: only the table counts.
+        main: the main source. Another one may number its patients in the same way, so what the expression finds there
+            is preceded by the name of the source.
 
     Returns:
         (n,) str with the index of `paths`, "" if unknown.
@@ -88,8 +172,9 @@ def known_patients(paths: pd.Series, table: pd.DataFrame, expression: str | None
 
     Example:
         >>> nothing = pd.DataFrame({"path": [], "patient": []}, dtype=str)
-        >>> known_patients(pd.Series(["glioma/p01_2.png", "glioma/x.png"]), nothing, r"(p\\d+)_").tolist()
-        ['p01', '']
+        >>> paths = pd.Series(["a/glioma/p01_2.png", "a/glioma/x.png", "b/glioma/p01_1.png"])
+        >>> known_patients(paths, nothing, r"(p\\d+)_", main="a").tolist()
+        ['p01', '', 'b/p01']
     """
     if (several := table.groupby("path")["patient"].nunique() > 1).any():
         raise PipelineError(f"expected one patient per path in data/patients.csv, {several.idxmax()!r} has several")
@@ -106,8 +191,10 @@ def known_patients(paths: pd.Series, table: pd.DataFrame, expression: str | None
         pattern = re.compile(expression)
     except re.error as error:
         raise PipelineError(f"audit.patients {expression!r} is no valid expression: {error}") from error
-    matches = paths.map(pattern.search)
+    parts = paths.str.partition("/")
+    matches = parts[2].map(pattern.search)
     found = matches.map(lambda m: "" if m is None else (m.group(1) if pattern.groups else m.group(0)) or "")
+    found = (parts[0] + "/").where((parts[0] != main) & (found != ""), "") + found
     if (found == "").all():
         raise PipelineError(
             f"audit.patients {expression!r} gives no patient for any image, the first is {paths.iloc[0]!r}"
@@ -141,7 +228,8 @@ def merge_groups(paths: pd.Series, keys: list[pd.Series], links: tuple[np.ndarra
     return paths.groupby(component).transform("min").to_numpy(dtype=str)
 
 
-def _facts(index: pd.DataFrame, provenance: Path | str) -> pd.DataFrame:
-    """Published facts of each image by its content; "" if there are none."""
-    facts = read_table(provenance).drop_duplicates("sha256")[["sha256", "source", "source_slice", "group"]]
+def published_facts(index: pd.DataFrame, provenance: Path | str = PROVENANCE) -> pd.DataFrame:
+    """Published facts of each image by its content: source, source_slice, group, source_label; "" if there are none."""
+    columns = ["sha256", "source", "source_slice", "group", "source_label"]
+    facts = read_table(provenance).drop_duplicates("sha256").reindex(columns=columns, fill_value="")
     return index[["sha256"]].merge(facts, on="sha256", how="left").fillna("")

@@ -95,7 +95,9 @@ def search(database: np.ndarray, queries: np.ndarray, radius: int) -> tuple[np.n
     return found, rows.astype(np.int64), distances.astype(np.int64)
 
 
-def candidates(pictures: np.ndarray, radius: int, most: int, windows: np.ndarray = WINDOWS) -> Candidates:
+def candidates(
+    pictures: np.ndarray, radius: int, most: int, windows: np.ndarray = WINDOWS, known: int = 0
+) -> Candidates:
     """Pairs of views whose hashes are near in some orientation and crop.
 
     Args:
@@ -103,6 +105,7 @@ def candidates(pictures: np.ndarray, radius: int, most: int, windows: np.ndarray
         radius: largest number of bits that differ.
         most: largest number of partners per view, the nearest first; limits the work on large sets of look-alikes.
         windows: the crops to look for, the first rows of `WINDOWS`.
+        known: number of leading views that were compared with one another before; pairs of two of them are left out.
     """
 
     def variants() -> Iterator[np.ndarray]:
@@ -111,13 +114,13 @@ def candidates(pictures: np.ndarray, radius: int, most: int, windows: np.ndarray
             for orientation in range(len(ORIENTATIONS)):
                 yield hashes(oriented(thumbs, orientation))
 
-    a, b, variant, distance = nearest_pairs(hashes(thumbnails(pictures)), variants(), radius, most)
+    a, b, variant, distance = nearest_pairs(hashes(thumbnails(pictures)), variants(), radius, most, known)
     window, orientation = np.divmod(variant, len(ORIENTATIONS))
     return Candidates(a, b, orientation, window, distance)
 
 
 def nearest_pairs(
-    database: np.ndarray, variants: Iterable[np.ndarray], radius: int, most: int
+    database: np.ndarray, variants: Iterable[np.ndarray], radius: int, most: int, known: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of hashes that are near if one of the two is replaced by one of its variants.
 
@@ -127,13 +130,14 @@ def nearest_pairs(
             not matter which of the two views is turned.
         radius: largest number of bits that differ.
         most: pairs per hash, the nearest first.
+        known: see `candidates`.
 
     Returns:
         (m,) int64 each: a, b, the number of the variant of a that is near b, the distance. Each pair is listed once.
     """
     n, found = len(database), np.empty((0, 3), np.int64)
     for variant, queries in enumerate(variants):
-        a, b, distance = search(database, queries, radius)
+        a, b, distance = _search_new(database, queries, radius, known)
         # Two uncropped views are equally far apart whichever of them is turned: one way is enough.
         other = a < b if variant < len(ORIENTATIONS) else a != b
         a, b, distance = a[other], b[other], distance[other]
@@ -147,6 +151,19 @@ def nearest_pairs(
     first, second, distance, how = first[near], second[near], distance[near], how[near]
     swapped = how % 2 == 1
     return np.where(swapped, second, first), np.where(swapped, first, second), how // 2, distance
+
+
+def _search_new(database: np.ndarray, queries: np.ndarray, radius: int, known: int) -> tuple[np.ndarray, ...]:
+    """`search` without pairs of two of the first `known` hashes."""
+    if not known:
+        return search(database, queries, radius)
+    new, among_all, distance = search(database, queries[known:], radius)
+    old, among_new, further = search(database[known:], queries[:known], radius)
+    return (
+        np.concatenate([new + known, old]),
+        np.concatenate([among_all, among_new + known]),
+        np.concatenate([distance, further]),
+    )
 
 
 def _nearest(found: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ def read_views(root: Path | str, index: pd.DataFrame) -> tuple[np.ndarray, pd.Da
     """Read the files on all cores; byte-identical ones once.
 
     Args:
-        root: of the data set.
+        root: folder of all sources.
         index: index of the store: columns path and sha256.
 
     Returns:
@@ -41,3 +41,14 @@ def read_views(root: Path | str, index: pd.DataFrame) -> tuple[np.ndarray, pd.Da
     table = by_content.loc[index["sha256"]].reset_index(drop=True)
     table.insert(0, "path", index["path"].to_numpy())
     return views, table
+
+
+def distinct_views(index: pd.DataFrame, views: np.ndarray, part: pd.DataFrame) -> np.ndarray:
+    """The views of the distinct contents of `part`, in its order.
+
+    Args:
+        index, views: what `read_views` took and returned.
+        part: rows of `index`, in any order: column sha256.
+    """
+    row = {content: i for i, content in enumerate(index["sha256"].drop_duplicates())}
+    return views[[row[content] for content in part["sha256"].drop_duplicates()]]

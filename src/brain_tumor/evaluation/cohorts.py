@@ -11,7 +11,21 @@ DESCRIPTIONS = {
     "official_leaked": "of official_test: same patient or same picture as a training image",
     "official_clean": "of official_test: no known patient and no picture shared with training",
 }
-"""Cohort -> its description in one line."""
+"""Cohort of the main source -> its description in one line."""
+
+
+def description(cohort: str) -> str:
+    """The description of any cohort in one line."""
+    if cohort.startswith("source_"):
+        return "pictures of another source, each scored by a model that never saw it, a copy or its patient"
+    if cohort.startswith("external_"):
+        part = cohort.rsplit("_", 1)[1]
+        shared = "share a picture or a patient with images that were learned from"
+        return {
+            "shared": f"of the external source: pictures that {shared}",
+            "clean": f"of the external source: pictures that do not {shared}",
+        }.get(part, "a source that is never learned from, scored by the model of the first fold")
+    return DESCRIPTIONS[cohort]
 
 
 def cohorts(frame: pd.DataFrame, strategy: str) -> dict[str, pd.DataFrame]:

@@ -82,12 +82,12 @@ def cross_fitted(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarr
         (halvings, n, classes).
     """
     _, codes = np.unique(groups, return_inverse=True)
-    rng = np.random.default_rng(_SEED)
+    rng, truth = np.random.default_rng(_SEED), np.eye(probabilities.shape[1], dtype=bool)[labels]
     results = np.empty((halvings, *probabilities.shape))
     for result in results:
         half = (rng.permutation(codes.max() + 1) % 2)[codes]
         for own in (0, 1):
-            fitted = fit_calibration(probabilities[half != own], labels[half != own])
+            fitted = fit_calibration(probabilities[half != own], truth[half != own])
             result[half == own] = calibrated(probabilities[half == own], *fitted)
     return results
 

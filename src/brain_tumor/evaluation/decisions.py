@@ -54,10 +54,8 @@ def decide(frame: pd.DataFrame, validation: pd.DataFrame, target_error: float) -
     names = class_names(frame)
     parts = []
     for fold, rows in frame.groupby("model_fold", sort=False):
-        own = validation[validation["model_fold"] == fold]
-        seen_actual, _, seen = as_arrays(own["label"], probabilities(own), names)
         actual, predicted, values = as_arrays(rows["label"], probabilities(rows), names)
-        thresholds = fit_thresholds(seen, seen_actual, target_error)
+        thresholds = _model_thresholds(validation, fold, target_error)
         part = rows[rows.columns.intersection(["label", "group"])].assign(
             confidence=values.max(axis=1),
             correct=predicted == actual,
@@ -67,6 +65,18 @@ def decide(frame: pd.DataFrame, validation: pd.DataFrame, target_error: float) -
             part[[f"set_{level}_{name}" for name in names]] = prediction_sets(values, least)
         parts.append(part)
     return pd.concat(parts).loc[frame.index]
+
+
+def answered(frame: pd.DataFrame, validation: pd.DataFrame, target_error: float) -> np.ndarray:
+    """(n,) bool, whether the models answer; arguments as for `decide`, whatever the labels of `frame`."""
+    least = {fold: _model_thresholds(validation, fold, target_error).confidence for fold in set(frame["model_fold"])}
+    return probabilities(frame).max(axis=1) >= frame["model_fold"].map(least).to_numpy()
+
+
+def _model_thresholds(validation: pd.DataFrame, fold: int, target_error: float) -> Thresholds:
+    own = validation[validation["model_fold"] == fold]
+    actual, _, values = as_arrays(own["label"], probabilities(own), class_names(own))
+    return fit_thresholds(values, actual, target_error)
 
 
 def decision_scores(decided: pd.DataFrame, names: Sequence[str], target_error: float) -> dict:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from brain_tumor.evaluation.cohorts import DESCRIPTIONS
+from brain_tumor.evaluation.cohorts import description
 
 _SCORES = {
     "accuracy": "accuracy",
@@ -13,10 +13,11 @@ _SCORES = {
     "log_loss": "log loss",
 }
 _CLASS_SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
+_TUMOUR_SCORES = {"sensitivity": "sensitivity", "specificity": "specificity", "roc_auc": "ROC-AUC"}
 
 
 def metrics_table(metrics: dict[str, dict]) -> str:
-    """Lay out the scores of all cohorts, then those of each class, then what each cohort is.
+    """Lay out the scores of all cohorts, those of each class and of tumour vs. no tumour, and what each is.
 
     Args:
         metrics: cohort -> what `metrics.scores.cohort_metrics` returns; further keys are ignored.
@@ -28,17 +29,25 @@ def metrics_table(metrics: dict[str, dict]) -> str:
     overall = [[name, str(m["n"]), *_cells(m, _SCORES)] for name, m in metrics.items()]
     lines = _aligned([["cohort", "n", *_SCORES.values()], *overall])
 
-    classes = sorted({name for m in metrics.values() for name in m["per_class"]})
+    exact = {name: m for name, m in metrics.items() if "per_class" in m}
+    classes = sorted({name for m in exact.values() for name in m["per_class"]})
     rows = [["class and cohort", "n", *_CLASS_SCORES.values()]]
     for name in classes:
         rows.append([name])
-        for cohort, m in metrics.items():
+        for cohort, m in exact.items():
             scores = _cells(m["per_class"].get(name, {}), _CLASS_SCORES)
             rows.append([f"  {cohort}", str(m.get(f"n_{name}", 0)), *scores])
     lines += ["", *_aligned(rows)]
 
+    rows = [["tumour vs. no tumour", "tumours", "healthy", *_TUMOUR_SCORES.values()]]
+    for cohort, m in metrics.items():
+        if found := m.get("tumour"):
+            rows.append([cohort, str(found["n"]), str(found["n_healthy"]), *_cells(found, _TUMOUR_SCORES)])
+    if len(rows) > 1:
+        lines += ["", *_aligned(rows)]
+
     width = max(map(len, metrics))
-    lines += ["", *(f"{name:<{width}}  {DESCRIPTIONS[name]}" for name in metrics if name in DESCRIPTIONS)]
+    lines += ["", *(f"{name:<{width}}  {description(name)}" for name in metrics)]
     return "\n".join(lines) + "\n"
 
 

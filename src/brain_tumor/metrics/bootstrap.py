@@ -90,6 +90,41 @@ def mean_interval(values: np.ndarray, groups: np.ndarray, resamples: int = RESAM
     return _bounds((draws @ sums) / (draws @ images))
 
 
+def detection_interval(
+    truth: np.ndarray, score: np.ndarray, called: np.ndarray, groups: np.ndarray, resamples: int = RESAMPLES
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals of sensitivity, specificity and roc_auc.
+
+    Args:
+        truth: (n,) bool, what is to be detected; both values occur.
+        score: (n,) float, higher where it is more likely.
+        called: (n,) bool, whether it was detected.
+        groups: (n,) any, the unit that is drawn with replacement.
+        resamples: number of draws. Those without images of either side do not count.
+    """
+    codes, draws = group_draws(groups, resamples)
+
+    def share(rows: np.ndarray, hits: np.ndarray) -> np.ndarray:
+        counted = [np.bincount(codes[part], minlength=draws.shape[1]) for part in (rows, rows & hits)]
+        with np.errstate(invalid="ignore"):
+            return (draws @ counted[1]) / (draws @ counted[0])
+
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)  # equal scores are one step of the curve
+    areas = []
+    for part in np.array_split(draws, max(1, len(truth) * resamples // 20_000_000)):
+        weights = part[:, codes[order]].astype(np.float64)
+        positive, negative = (np.add.reduceat(weights * side[order], starts, axis=1) for side in (truth, ~truth))
+        below = np.cumsum(negative, axis=1) - negative / 2
+        with np.errstate(invalid="ignore"):
+            areas.append((positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1)))
+    return {
+        "sensitivity": _bounds(share(truth, called)),
+        "specificity": _bounds(share(~truth, ~called)),
+        "roc_auc": _bounds(np.concatenate(areas)),
+    }
+
+
 def _bounds(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
+    low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -7,19 +7,20 @@ easily, such as calling every mass near the pituitary gland a pituitary tumour.
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import log_softmax, xlogy
 
 _SMALLEST = 1e-12
 
 
-def fit_calibration(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+def fit_calibration(probabilities: np.ndarray, allowed: np.ndarray) -> tuple[float, np.ndarray]:
     """Scale and biases of maximum posterior likelihood, under a standard normal prior on the biases and the log scale.
 
-    With hundreds of images the prior hardly matters; it keeps the bias of a class without any image finite.
+    With hundreds of images the prior hardly matters; it keeps the bias of a class without any image finite. An image
+    with a partial label has the likelihood that the training maximises, see `training.losses`.
 
     Args:
         probabilities: (n, classes), of images that the network did not learn from.
-        labels: (n,) int, their classes.
+        allowed: (n, classes) bool, the classes among which the true one is.
 
     Returns:
         The scale and the (classes,) float64 biases for `calibrated`, rounded to four decimals: processors sum in
@@ -27,19 +28,22 @@ def fit_calibration(probabilities: np.ndarray, labels: np.ndarray) -> tuple[floa
 
     Example:
         >>> overconfident = np.array([[0.99, 0.01], [0.99, 0.01], [0.99, 0.01], [0.01, 0.99]] * 50)
-        >>> scale, biases = fit_calibration(overconfident, np.array([0, 0, 1, 1] * 50))
+        >>> scale, biases = fit_calibration(overconfident, np.eye(2, dtype=bool)[[0, 0, 1, 1] * 50])
         >>> scale < 1
         True
     """
     x = _logs(probabilities)
-    truth = np.eye(x.shape[1])[labels]
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         scale, biases = np.exp(values[0]), values[1:]
         logs = log_softmax(scale * x + biases, axis=1)
-        excess = np.exp(logs) - truth
+        likely = np.exp(logs)
+        # The distribution over the allowed classes; one class gets exactly 1.
+        truth = np.where(allowed, likely, 0)
+        truth /= truth.sum(axis=1, keepdims=True)
+        excess = likely - truth
         slope = np.concatenate([[scale * (excess * x).sum()], excess.sum(axis=0)])
-        return -(logs * truth).sum() + values @ values / 2, slope + values
+        return -(logs * truth).sum() + xlogy(truth, truth).sum() + values @ values / 2, slope + values
 
     found = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="BFGS", options={"gtol": 1e-8}).x
     return round(float(np.exp(found[0])), 4), found[1:].round(4)

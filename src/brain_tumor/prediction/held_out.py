@@ -27,14 +27,14 @@ def predict_part(
         options: batch_size and flips, see `predicting.predict`.
 
     Returns:
-        The rows of `about` in the part, with p_<class>... and raw_<class>...
+        The rows of `about` in the part, with their index, p_<class>... and raw_<class>...
     """
     rows = np.flatnonzero(about["role"].isin(PARTS[part]))
     return prediction_table(model, metadata, images, rows, about.iloc[rows], **options)
 
 
 def predict_controls(
-    model: keras.Model, metadata: dict, images: np.ndarray, about: pd.DataFrame, part: str, role: str, **options
+    model: keras.Model, metadata: dict, images: np.ndarray, about: pd.DataFrame, part: str, shown: np.ndarray, **options
 ) -> pd.DataFrame:
     """Predictions of perturbed images.
 
@@ -43,12 +43,12 @@ def predict_controls(
 
     Args:
         model, metadata, images, about, part, options: as for `predict_part`.
-        role: of the images.
+        shown: (n,) bool, the images to perturb.
 
     Returns:
         As from `predict_part`, below each other for every control, which the column `control` names.
     """
-    rows, tables = np.flatnonzero(about["role"] == role), []
+    rows, tables = np.flatnonzero(shown), []
     for name, change in _controls(part).items():
         perturbed = np.stack([change(images[row], row) for row in rows])
         table = prediction_table(model, metadata, perturbed, np.arange(len(rows)), about.iloc[rows], **options)

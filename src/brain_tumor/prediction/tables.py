@@ -15,29 +15,33 @@ UNCALIBRATED = "raw_"
 """Prefix of the columns of probabilities before calibration."""
 
 
-def load_predictions(predictions_folder: Path | str, folds_csv: Path | str, folds: Sequence[int]) -> pd.DataFrame:
-    """Read the predictions of the given folds and join what the split says about each image.
+def load_predictions(
+    predictions_folder: Path | str, folds_csv: Path | str, folds: Sequence[int], source: str
+) -> pd.DataFrame:
+    """Read the predictions of the given folds for the images of a source and join what the split says about them.
 
     Args:
-        predictions_folder: holds `fold-<k>.csv` with columns path, label, role, p_<class>... and raw_<class>...
-        folds_csv: the split: a row per image with at least path, label, patient, group and fold.
+        predictions_folder: holds `fold-<k>.csv` with columns path, source, label, role, p_<class>... and
+            raw_<class>...
+        folds_csv: the split, see `split.folds.split_table`.
         folds: folds to read, in this order; other files in the folder are ignored.
+        source: name of the source.
 
     Returns:
-        A row per image and model: the columns of the predictions (probabilities float64), patient and group
-        (str, patient "" if unknown), model_fold (int), and group_in_training (bool: an image of the same group is
+        A row per image and model: the columns of the predictions (probabilities float64), patient, copies and group
+        (str, "" if unknown or none), model_fold (int), and group_in_training (bool: an image of the same group is
         in the training pool, in whichever fold).
 
     Raises:
         PipelineError: a file is missing, the files contradict each other or the split, or a probability is
             not a number between 0 and 1.
     """
-    split = read_table(folds_csv)[["path", "label", "patient", "group", "fold"]]
+    split = read_table(folds_csv)[["path", "label", "patient", "copies", "group", "fold", "target"]]
     if split["path"].duplicated().any():
         raise PipelineError(
             f"expected one row per image in {folds_csv}, found repeated paths: run the split stage again"
         )
-    trained = split.loc[split["fold"] != "", "group"]
+    trained = split.loc[(split["fold"] != "") & (split["target"] != ""), "group"]
     split["group_in_training"] = split["group"].isin(trained)
 
     tables = []
@@ -58,7 +62,8 @@ def load_predictions(predictions_folder: Path | str, folds_csv: Path | str, fold
         tables.append(table)
     frame = pd.concat(tables, ignore_index=True)
 
-    frame = frame.merge(split.drop(columns="fold"), on=["path", "label"], how="left", indicator=True)
+    frame = frame[frame["source"] == source].reset_index(drop=True)
+    frame = frame.merge(split.drop(columns=["fold", "target"]), on=["path", "label"], how="left", indicator=True)
     unexpected = frame.loc[frame.pop("_merge") != "both", "path"]
     if len(unexpected):
         raise PipelineError(
@@ -93,25 +98,28 @@ def load_controls(folder: Path | str, frame: pd.DataFrame, folds: Sequence[int])
     return table.assign(group=table["path"].map(frame.drop_duplicates("path").set_index("path")["group"]))
 
 
-def load_external(folder: Path | str, paths: Sequence[str], model_fold: int) -> dict[str, pd.DataFrame]:
-    """Read the predictions of external test sets.
+def load_external(folder: Path | str, shared_csv: Path | str, folds_csv: Path | str, source: str) -> pd.DataFrame:
+    """Read the predictions of an external source, and which of its images share something with those learned from.
 
     Args:
-        folder: holds `external-<i>.csv` for the i-th path, with the columns of `fold-<k>.csv`.
-        paths: folders of the data sets, as in evaluate.external.
-        model_fold: of the model that predicted.
+        folder: holds `<source>.csv`, with the columns of `fold-<k>.csv`.
+        shared_csv: what the audit found: path, copies, group and joined, a row per joined group, see
+            `audit.groups.joined_groups`.
+        folds_csv: the split, see `split.folds.split_table`.
+        source: name of the source.
 
     Returns:
-        external_<name of the folder> -> rows with model_fold. Patients are not known, so there is no group.
-
-    Raises:
-        PipelineError: two folders have the same name.
+        A row per image: the columns of the predictions, copies (name of its picture), group, and group_in_training
+        (bool: it shares a picture or a patient with the training pool, in whichever fold).
     """
-    names = [f"external_{Path(path).resolve().name}" for path in paths]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise PipelineError(f"expected folders of different names in evaluate.external, found {repeated[0]} twice")
-    tables = [read_table(Path(folder) / f"external-{i}.csv") for i in range(len(paths))]
-    return {name: table.assign(model_fold=model_fold) for name, table in zip(names, tables, strict=True)}
+    split, shared = read_table(folds_csv), read_table(shared_csv)
+    shared = shared[shared["source"] == source]
+    trained = split.loc[(split["fold"] != "") & (split["target"] != ""), "group"]
+    touching = shared.loc[shared["joined"].isin(trained), "path"]
+    frame = read_table(Path(folder) / f"{source}.csv")
+    about = shared.drop_duplicates("path")[["path", "copies", "group"]]
+    frame = frame.merge(about, on="path", how="left", validate="one_to_one")
+    return frame.assign(group_in_training=frame["path"].isin(touching))
 
 
 def class_names(frame: pd.DataFrame) -> list[str]:

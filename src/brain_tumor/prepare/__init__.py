@@ -1,1 +1,1 @@
-"""Stages `preprocess` and `external`: every image of a data set through the one preprocessing, into a store."""
+"""Stage `preprocess`: every image of every source through the one preprocessing, into a store."""

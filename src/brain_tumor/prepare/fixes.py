@@ -1,10 +1,12 @@
 """Corrections of a data set by its user: data/fixes.csv, columns path,action,reason."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from brain_tumor.errors import PipelineError
-from brain_tumor.source.layout import ImageFile
+from brain_tumor.prepare.sources import SourceImage
 from brain_tumor.tables.csv_tables import read_table
+from brain_tumor.tables.labels import classes_in
 
 _RELABEL = "relabel:"
 
@@ -26,30 +28,28 @@ def read_fixes(path: Path | str) -> dict[str, str]:
     return dict(zip(table["path"], table["action"], strict=True))
 
 
-def apply_fixes(files: list[ImageFile], fixes: dict[str, str]) -> list[ImageFile]:
-    """The images of a data set without the dropped ones, under their corrected labels.
+def apply_fixes(images: list[SourceImage], fixes: dict[str, str]) -> list[SourceImage]:
+    """The images without the dropped ones, under their corrected labels.
 
     Args:
-        files: all images.
+        images: of all sources.
         fixes: what `read_fixes` returns.
 
     Raises:
         PipelineError: a fix names an image or a class that does not exist.
     """
-    labels = {file.label for file in files}
-    if unknown := sorted(set(fixes) - {file.path for file in files}):
+    classes = classes_in(image.label for image in images)
+    if unknown := sorted(set(fixes) - {image.path for image in images}):
         raise PipelineError(
-            f"data/fixes.csv names {unknown[0]!r}, the data set has no such image: write paths as in "
-            "data/prepared/index.csv"
+            f"data/fixes.csv names {unknown[0]!r}, there is no such image: write paths as in data/prepared/index.csv, "
+            "<source>/[<folder>/]<class>/<file>"
         )
     for path, action in fixes.items():
-        if action != "drop" and action.removeprefix(_RELABEL) not in labels:
-            raise PipelineError(
-                f"data/fixes.csv: {action!r} for {path!r} names no class; expected one of {sorted(labels)}"
-            )
+        if action != "drop" and action.removeprefix(_RELABEL) not in classes:
+            raise PipelineError(f"data/fixes.csv: {action!r} for {path!r} names no class; expected one of {classes}")
     kept = []
-    for file in files:
-        action = fixes.get(file.path, _RELABEL + file.label)
+    for image in images:
+        action = fixes.get(image.path, _RELABEL + image.label)
         if action != "drop":
-            kept.append(ImageFile(file.path, file.folder, action.removeprefix(_RELABEL)))
+            kept.append(replace(image, label=action.removeprefix(_RELABEL)))
     return kept

@@ -1,4 +1,4 @@
-"""From a folder of images to a store: every image through the one preprocessing, on all cores."""
+"""From image files to a store: every image through the one preprocessing, on all cores."""
 
 import hashlib
 import os
@@ -17,26 +17,28 @@ from brain_tumor.files import replacing_folder, write_json
 from brain_tumor.imaging.decoding import UnreadableImage
 from brain_tumor.imaging.preprocessing import Prepared, Preprocessing, prepare
 from brain_tumor.prepare.fixes import apply_fixes
+from brain_tumor.prepare.sources import SourceImage
 from brain_tumor.progress import bar
-from brain_tumor.source.layout import ImageFile, list_images
 from brain_tumor.tables.csv_tables import write_table
 
-_INDEX = ["row", "path", "sha256", "label", "folder", "width", "height"]
+_INDEX = ["row", "path", "sha256", "source", "label", "folder", "width", "height"]
 # Results that may wait for their turn to be written: bounds the memory, whatever the size of the data set.
 _WINDOW = 256
 
 
-def prepare_data_set(
+def prepare_images(
     root: Path | str,
+    found: list[SourceImage],
     target: Path | str,
     preprocessing: Preprocessing,
     max_rejected: float,
     fixes: dict[str, str] | None = None,
 ) -> int:
-    """Prepare every image below `root` and write the store `target`; only the tables are held in memory.
+    """Prepare images and write the store `target`; only the tables are held in memory.
 
     Args:
-        root: image-folder data set, see `source.layout`.
+        root: folder of all sources.
+        found: the images, in the order of the store.
         target: folder of the store, see `tables.store`; replaced as a whole if everything succeeds.
         preprocessing: options of `imaging.preprocessing.prepare`.
         max_rejected: largest share (0 to 1) of files that may be unreadable.
@@ -46,11 +48,9 @@ def prepare_data_set(
         Number of images in the store.
 
     Raises:
-        PipelineError: the layout is unusable, a fix names an unknown image, too many files are unreadable, or a class
-            has no readable image.
+        PipelineError: a fix names an unknown image, too many files are unreadable, or a label has no readable image.
     """
-    root, found = Path(root), list_images(root)
-    fixes = fixes or {}
+    root, fixes = Path(root), fixes or {}
     files = apply_fixes(found, fixes)
     index, rejected = [], []
     with replacing_folder(target) as folder:
@@ -63,7 +63,8 @@ def prepare_data_set(
                     rejected.append((file.path, str(result)))
                     continue
                 images.write(result.pixels.tobytes())
-                index.append((len(index), file.path, digest, file.label, file.folder, result.width, result.height))
+                size = result.width, result.height
+                index.append((len(index), file.path, digest, file.source, file.label, file.folder, *size))
             _write_header(images, len(index), preprocessing.size)
         write_json(folder / "preprocessing.json", asdict(preprocessing))
         table = pd.DataFrame(index, columns=_INDEX)
@@ -77,16 +78,16 @@ def prepare_data_set(
                 f"{max_rejected:g} allows: {first}{' ...' if len(rejected) > 5 else ''}. Mend or remove them"
             )
         if lost := sorted({file.label for file in found} - set(table["label"])):
-            raise PipelineError(f"expected a readable image in every class, found none in {lost[0]!r}")
+            raise PipelineError(f"expected a readable image of every label, found none of {lost[0]!r}")
     return len(index)
 
 
 def _prepared(
-    root: Path, files: Iterable[ImageFile], preprocessing: Preprocessing
-) -> Iterator[tuple[ImageFile, str, Prepared | UnreadableImage]]:
+    root: Path, files: Iterable[SourceImage], preprocessing: Preprocessing
+) -> Iterator[tuple[SourceImage, str, Prepared | UnreadableImage]]:
     """Prepare on all cores and yield in the order of `files`; OpenCV releases Python's lock."""
 
-    def work(file: ImageFile):
+    def work(file: SourceImage):
         try:
             data = (root / file.path).read_bytes()
             return file, hashlib.sha256(data).hexdigest(), prepare(data, preprocessing)

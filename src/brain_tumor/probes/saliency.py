@@ -50,14 +50,22 @@ def explain(
     return maps, compare(maps[shown], random[shown], brains, lesions)
 
 
-def lesion_boxes(root: Path, preprocessing: Preprocessing) -> dict[str, np.ndarray]:
-    """Path -> box of the lesion in the prepared image, if the data set has a table of the truth, as phantoms do."""
-    if not (root / "truth.csv").exists():
+def lesion_boxes(root: Path, source: str, preprocessing: Preprocessing) -> dict[str, np.ndarray]:
+    """Path -> box of the lesion in the prepared image, if a source has a table of the truth, as phantoms do.
+
+    Args:
+        root: folder of all sources.
+        source: name of the source.
+        preprocessing: how its images were prepared.
+    """
+    if not (root / source / "truth.csv").exists():
         return {}
-    truth = read_table(root / "truth.csv")
+    truth = read_table(root / source / "truth.csv")
     known = truth.loc[truth["lesion_x"] != "", ["path", "lesion_x", "lesion_y", "lesion_w", "lesion_h"]]
     return {
-        path: prepared_box(decode((root / path).read_bytes()), tuple(map(int, box)), preprocessing)
+        f"{source}/{path}": prepared_box(
+            decode((root / source / path).read_bytes()), tuple(map(int, box)), preprocessing
+        )
         for path, *box in known.itertuples(index=False)
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from brain_tumor.evaluation.cohorts import DESCRIPTIONS
+from brain_tumor.evaluation.cohorts import description
 from brain_tumor.files import write_text
 
 # Pages of photographs become JPEGs: a tenth of the size of the PNG, and they contain no fine print.
@@ -33,7 +33,7 @@ def write_report(path: Path | str, metrics: Mapping[str, dict], pictures: Mappin
         **facts,
         headline_name=headline,
         headline=metrics["test"][headline],
-        descriptions=DESCRIPTIONS,
+        description=description,
         pictures={name: embedded(file) for name, file in pictures.items()},
     )
     write_text(path, page + "\n")

@@ -23,7 +23,7 @@ def copy_folder(source: Path, target: Path) -> None:
         PipelineError: there is no such folder, it overlaps `target`, or its layout is not one of class folders.
     """
     if not source.is_dir():
-        raise PipelineError(f"expected a folder of images at {source}, found none: correct data.dataset")
+        raise PipelineError(f"expected a folder of images at {source}, found none: correct data.sources")
     _check_apart(source, target)
     with replacing_folder(target) as partial:
         _unpack(source, partial, str(source))
@@ -50,8 +50,6 @@ def fetch_kaggle(
             from the manifest, or the download failed.
     """
     if archive is not None:
-        if not archive.exists():
-            raise PipelineError(f"expected a zip archive or a folder at {archive}, found none: correct DATASET_ARCHIVE")
         _check_apart(archive, target)
     record = manifests / f"{dataset.replace('/', '--')}.sha256"
     with replacing_folder(target) as partial:
@@ -69,6 +67,31 @@ def fetch_kaggle(
             f"{dataset} has no manifest and was not verified: `make accept-data` records this version in {record}",
             file=sys.stderr,
         )
+
+
+def own_archive(given: str | None, dataset: str, main: bool) -> Path | None:
+    """The archive of a Kaggle set among what the user has, as DATASET_ARCHIVE says.
+
+    Args:
+        given: value of DATASET_ARCHIVE: a zip archive or an unpacked folder of the main source, or a folder with an
+            archive or a folder per source, named after the last part of its slug (`<name>.zip` or `<name>`).
+        dataset: Kaggle slug `owner/name`.
+        main: whether this is the main source.
+
+    Returns:
+        The archive or folder; None if there is none: download.
+
+    Raises:
+        PipelineError: there is nothing at `given`.
+    """
+    if not given:
+        return None
+    place, name = Path(given).expanduser(), dataset.split("/")[1]
+    if not place.exists():
+        raise PipelineError(f"expected a zip archive or a folder at {place}, found none: correct DATASET_ARCHIVE")
+    named = [path for path in (place / f"{name}.zip", place / name) if path.exists()]
+    several = place.is_dir() and any(path.suffix == ".zip" for path in place.iterdir())
+    return named[0] if named else place if main and not several else None
 
 
 def _unpack(source: Path, target: Path, name: str) -> None:

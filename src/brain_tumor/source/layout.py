@@ -25,6 +25,23 @@ class ImageFile:
     label: str
 
 
+def once(root: Path | str, images: list[ImageFile]) -> list[ImageFile]:
+    """Leave out what stands twice: a folder that holds all other images again, under the same names and sizes.
+
+    Args:
+        root: of the data set.
+        images: what `list_images` returns.
+    """
+    root, every = Path(root), {image.path for image in images}
+    for top in sorted({path.split("/")[0] for path in every}):
+        inside = {path for path in every if path.startswith(top + "/")}
+        if {path.removeprefix(top + "/") for path in inside} == every - inside and all(
+            (root / path).stat().st_size == (root / path.removeprefix(top + "/")).stat().st_size for path in inside
+        ):
+            return [image for image in images if image.path not in inside]
+    return images
+
+
 def list_files(root: Path | str) -> list[str]:
     """POSIX paths of all files below `root`, sorted; hidden files and `__MACOSX` are skipped."""
     root = Path(root)

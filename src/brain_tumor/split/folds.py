@@ -5,8 +5,9 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from brain_tumor.errors import PipelineError
+from brain_tumor.split.sources import further_folds, targets
 
-FOLD_COLUMNS = ["path", "sha256", "label", "folder", "patient", "copies", "group", "fold"]
+FOLD_COLUMNS = ["path", "sha256", "source", "label", "folder", "patient", "copies", "group", "fold", "target"]
 
 # What the user may write instead of a number; fold 0 is the test set of `run.folds: [0]`.
 _PARTS = {"test": "0", "validation": "1", "train": "2"}
@@ -15,7 +16,9 @@ _PARTS = {"test": "0", "validation": "1", "train": "2"}
 def split_table(
     index: pd.DataFrame,
     groups: pd.DataFrame,
+    joins: pd.DataFrame,
     *,
+    main: str,
     strategy: str,
     folds: int,
     seed: int,
@@ -27,18 +30,23 @@ def split_table(
     Args:
         index: index of the store, a row an image.
         groups: path, group, patient, copies; see `audit.groups.group_table`.
+        joins: groups of further sources and the groups of the main one that they join; see
+            `audit.groups.joined_groups`.
+        main: the main source. Its folds do not depend on the others.
         strategy: "patient" keeps every group within one fold; "official" does the same (its folds only serve as
             validation sets, see `tables.roles`); "random" ignores the groups and therefore leaks; "own" takes the
             folds that the user provides.
         folds: number of folds.
         seed: of the assignment.
-        official_test: name of the folder that is never trained on; "": none.
-        own_folds: under "own", columns path,fold for the images of the pool: fold is 0 to folds - 1, or test,
-            validation, train (folds 0, 1, 2).
+        official_test: name of the folder of the main source that is never trained on; "": none.
+        own_folds: under "own", columns path,fold for the images of the main source's pool: fold is 0 to folds - 1, or
+            test, validation, train (folds 0, 1, 2).
 
     Returns:
         Columns `FOLD_COLUMNS`, in the order of `index`. `patient` is "" if unknown, `copies` if there are none. `group`
-        is the unit of splitting. `fold` is 0 to folds - 1, or "" for the images of `official_test`.
+        is the unit of splitting. `fold` is 0 to folds - 1, or "" for the images of `official_test` and for those of
+        further sources that would bring two folds together. `target` is the label to learn: what all files of the
+        picture agree on; "" if the image is never learned from, see `split.sources`.
 
     Raises:
         PipelineError: a class has too few images or groups to be in every fold, or the user's split does not
@@ -47,22 +55,24 @@ def split_table(
     Example:
         >>> paths = [f"{label}/{i}.png" for label in ("glioma", "none") for i in range(6)]
         >>> labels = [path.split("/")[0] for path in paths]
-        >>> index = pd.DataFrame({"path": paths, "sha256": paths, "label": labels, "folder": ""})
+        >>> index = pd.DataFrame({"path": paths, "sha256": paths, "source": "", "label": labels, "folder": ""})
         >>> patients = [f"{label} {i % 6 // 2}" for i, label in enumerate(labels)]  # two slices each
         >>> groups = pd.DataFrame({"path": paths, "group": patients, "patient": patients, "copies": ""})
+        >>> joins = pd.DataFrame(columns=["group", "joined"])
         >>> options = {"strategy": "patient", "folds": 3, "seed": 0, "official_test": "", "own_folds": None}
-        >>> table = split_table(index, groups, **options)
+        >>> table = split_table(index, groups, joins, main="", **options)
         >>> int(table.groupby("patient")["fold"].nunique().max())
         1
     """
-    table = index[["path", "sha256", "label", "folder"]].merge(
+    every = index[["path", "sha256", "source", "label", "folder"]].merge(
         groups[["path", "group", "patient", "copies"]], on="path", how="left", validate="one_to_one"
     )
-    if (lost := table["group"].isna()).any():
+    if (lost := every["group"].isna()).any():
         raise PipelineError(
-            f"expected every image in data/audit/groups.csv, {table['path'][lost].iloc[0]!r} is not there: "
+            f"expected every image in data/audit/groups.csv, {every['path'][lost].iloc[0]!r} is not there: "
             "run the audit stage again"
         )
+    table = every[every["source"] == main].copy()
     pool = (table["folder"].str.split("/").str[-1] != official_test) | (official_test == "")
     if strategy == "official" and pool.all():
         raise PipelineError(
@@ -81,7 +91,10 @@ def split_table(
         # Sorted by path, so that the folds depend on what the images are and not on the order they came in.
         ordered = table[pool].sort_values("path")
         table.loc[ordered.index, "fold"] = [str(k) for k in _assign(ordered, folds, seed, grouped=strategy != "random")]
-    return table[FOLD_COLUMNS]
+    every["fold"] = table["fold"].reindex(every.index, fill_value="")
+    every["fold"] = further_folds(every, joins, main, folds, seed, grouped=strategy != "random")
+    every["target"] = targets(every, joins, main)
+    return every[FOLD_COLUMNS]
 
 
 def _own_folds(paths: pd.Series, own: pd.DataFrame, folds: int) -> pd.Series:

@@ -11,7 +11,18 @@ from brain_tumor.files import replacing_file
 # Names and identifiers are never converted: a class may be called "NA" and a patient "007".
 _STRINGS = (
     *("path", "sha256", "label", "folder", "patient", "copies", "group", "fold", "role", "source", "source_slice"),
-    *("other", "other_label", "kind", "orientation", "action", "reason", "suggested"),
+    *(
+        "other",
+        "other_label",
+        "kind",
+        "orientation",
+        "action",
+        "reason",
+        "suggested",
+        "target",
+        "joined",
+        "source_label",
+    ),
 )
 
 

@@ -11,7 +11,7 @@ def roles(table: pd.DataFrame, fold: int, strategy: str, on_leak: str) -> np.nda
 
     With fold k as the test set, fold k + 1 is the validation set and the others are the training set. Under the
     strategy "official" the test set is the published test folder, fold k is the validation set and the others are
-    the training set.
+    the training set. An image without a target is tested on, and neither learned from nor validated with.
 
     Args:
         table: what `split.folds.split_table` returns.
@@ -27,7 +27,7 @@ def roles(table: pd.DataFrame, fold: int, strategy: str, on_leak: str) -> np.nda
         PipelineError: there is no such fold, or "drop" leaves a role without any image.
 
     Example:
-        >>> table = pd.DataFrame({"fold": ["0", "1", "2", ""], "group": ["a", "b", "c", "d"]})
+        >>> table = pd.DataFrame({"fold": ["0", "1", "2", ""], "group": ["a", "b", "c", "d"], "target": "glioma"})
         >>> roles(table, 0, "patient", "fail").tolist()
         ['test', 'validation', 'train', 'official_test']
     """
@@ -40,6 +40,7 @@ def roles(table: pd.DataFrame, fold: int, strategy: str, on_leak: str) -> np.nda
         names[str(fold)] = "test"
     names[str(validation)] = "validation"
     role = table["fold"].map(names).to_numpy(dtype=str)
+    role[(table["target"] == "").to_numpy() & (role != "test")] = "left_out"
     if on_leak == "drop":
         order = by_precedence(strategy)
         for place, name in enumerate(order):

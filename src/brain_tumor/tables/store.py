@@ -1,7 +1,7 @@
 """The store of prepared images on disk: one memory-mapped array and the tables beside it.
 
 images.npy           (n, size, size) uint8, one row per image
-index.csv            row,path,sha256,label,folder,width,height    (width and height of the file, in pixels)
+index.csv            row,path,sha256,source,label,folder,width,height    (path below data/raw; width, height in pixels)
 preprocessing.json   how the images were prepared: the fields of `imaging.preprocessing.Preprocessing`
 rejected.csv         path,reason                                  files that cannot be read
 fixed.csv            path,action                                  what data/fixes.csv changed

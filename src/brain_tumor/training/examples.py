@@ -14,20 +14,21 @@ class Examples:
 
     Attributes:
         originals: (n, ...) inputs of the network, may be memory-mapped.
-        labels: (n,) int, the class of each.
-        train_rows, validation_rows: (m,) int, rows of `originals`.
+        allowed: (n, classes) bool, the classes among which the true one is.
+        train_rows: (m,) int, rows of `originals`.
+        validation_rows: the same; each has a single class.
         variant: (row, generator) -> a randomly augmented variant of that input.
     """
 
     originals: np.ndarray
-    labels: np.ndarray
+    allowed: np.ndarray
     train_rows: np.ndarray
     validation_rows: np.ndarray
     variant: Callable[[int, np.random.Generator], np.ndarray]
 
 
 def image_examples(images: np.ndarray, *about: np.ndarray, augmentation: Augmentation) -> Examples:
-    """Examples of (n, size, size) uint8 images; `about` are labels, train_rows and validation_rows of `Examples`."""
+    """Examples of (n, size, size) uint8 images; `about` are allowed, train_rows and validation_rows of `Examples`."""
     return Examples(
         images[..., None], *about, variant=lambda row, rng: augment(images[row], augmentation, rng)[..., None]
     )

@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from brain_tumor.progress import bar
 from brain_tumor.training.checkpoint import Checkpoint
 from brain_tumor.training.examples import Examples
+from brain_tumor.training.losses import PartialCrossentropy, partial_accuracy
 from brain_tumor.training.optimizing import Average, LayerwiseAdamW, cosine
 
 
@@ -30,8 +31,8 @@ class Schedule:
         label_smoothing: share of the target that is spread evenly over the classes.
         mix: each image is blended with another one of its batch, by a share from a Beta(mix, mix) distribution
             (mixup: Zhang et al., ICLR 2018); 0 switches it off.
-        balance: "weights" weighs images by the inverse frequency of their class, "sampling" shows each class
-            equally often, "none" does neither.
+        balance: "weights" weighs images by the inverse frequency of their label, "sampling" shows each label
+            equally often, "none" does neither. Each set of classes counts as a label of its own.
         average: momentum of the exponential moving average of the weights, which is what is validated and kept;
             0: no averaging.
     """
@@ -77,8 +78,8 @@ def fit(
     rate = cosine(schedule.learning_rate, steps=steps, epochs=schedule.epochs, warmup_epochs=schedule.warmup_epochs)
     model.compile(
         optimizer=LayerwiseAdamW(rate, weight_decay=schedule.weight_decay, rates=rates),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=schedule.label_smoothing),
-        weighted_metrics=["accuracy"],
+        loss=PartialCrossentropy(schedule.label_smoothing),
+        weighted_metrics=[keras.metrics.MeanMetricWrapper(partial_accuracy, name="accuracy")],
     )
     model.optimizer.build(model.trainable_variables)
     progress = _Progress(model, Average(schedule.average))
@@ -95,7 +96,7 @@ def fit(
             epoch = len(progress.history) + 1
             learning_rate = float(model.optimizer.learning_rate)
             losses, accuracies = [], []
-            for batch, targets, weights in _batches(examples, steps, schedule, model.output_shape[-1], seed, epoch):
+            for batch, targets, weights in _batches(examples, steps, schedule, seed, epoch):
                 loss, accuracy = model.train_on_batch(batch, targets, weights)
                 losses.append(loss)
                 accuracies.append(accuracy)
@@ -166,11 +167,13 @@ class _Progress:
 
 
 def _batches(
-    examples: Examples, steps: int, schedule: Schedule, classes: int, seed: int, epoch: int
+    examples: Examples, steps: int, schedule: Schedule, seed: int, epoch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (inputs, targets (b, classes) float32, weights (b,) float32) of an epoch, preparing one batch ahead."""
-    labels, rows, size = examples.labels, examples.train_rows, schedule.batch_size
-    one_hot, importance = np.eye(classes, dtype=np.float32), np.ones(classes, np.float32)
+    """Yield (inputs, targets, weights (b,) float32) of an epoch, preparing one batch ahead; targets as for the loss."""
+    rows, size, allowed = examples.train_rows, schedule.batch_size, examples.allowed.astype(np.float32)[:, None]
+    # Labels are numbered in the order of the classes.
+    labels = np.unique(~examples.allowed, axis=0, return_inverse=True)[1]
+    importance = np.ones(labels.max() + 1, np.float32)
     if schedule.balance == "weights":
         present = np.unique(labels[rows])
         importance[present] = compute_class_weight("balanced", classes=present, y=labels[rows])
@@ -179,15 +182,17 @@ def _batches(
     def load(step: int):
         chosen = order[step * size : (step + 1) * size]
         batch = np.stack([examples.variant(i, np.random.default_rng([seed, epoch, i])) for i in chosen])
-        targets, weights = one_hot[labels[chosen]], importance[labels[chosen]]
+        targets, weights = allowed[chosen], importance[labels[chosen]]
         if schedule.mix > 0:
             rng = np.random.default_rng([seed, epoch, step, len(labels)])
             other = rng.permutation(len(chosen))
             share = rng.beta(schedule.mix, schedule.mix, len(chosen)).astype(np.float32)
-            batch, targets, weights = (
+            batch, weights = (
                 part * (by := share.reshape(-1, *[1] * (part.ndim - 1))) + part[other] * (1 - by)
-                for part in (batch, targets, weights)
+                for part in (batch, weights)
             )
+            by = share[:, None, None]
+            targets = np.concatenate([targets * by, targets[other] * (1 - by)], axis=1)
         return batch, targets, weights
 
     with ThreadPoolExecutor(1) as pool:
@@ -216,7 +221,7 @@ def _validate(model: keras.Model, examples: Examples) -> dict[str, float]:
     rows = examples.validation_rows
     parts = np.array_split(rows, math.ceil(len(rows) / 64))
     probabilities = np.concatenate([model.predict_on_batch(examples.originals[part]) for part in parts])
-    truth, chosen = examples.labels[rows], probabilities.argmax(axis=1)
+    truth, chosen = examples.allowed[rows].argmax(axis=1), probabilities.argmax(axis=1)
     return {
         "validation/loss": float(log_loss(truth, probabilities, labels=np.arange(probabilities.shape[1]))),
         "validation/accuracy": float(accuracy_score(truth, chosen)),

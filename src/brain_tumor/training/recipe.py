@@ -16,8 +16,9 @@ from brain_tumor.training.optimizing import layer_rates
 
 def train_network(
     images: np.ndarray,
-    labels: np.ndarray,
+    allowed: np.ndarray,
     role: np.ndarray,
+    scored: np.ndarray,
     *,
     network: dict,
     weights: list[np.ndarray] | None,
@@ -34,9 +35,10 @@ def train_network(
 
     Args:
         images: (n, size, size) uint8, may be memory-mapped.
-        labels: (n,) int, the class of each.
-        role: (n,) str: images of the role "train" are trained on, those of "validation" choose the epoch and
-            calibrate, others are not used.
+        allowed: (n, classes) bool, the classes among which the true one of each image is.
+        role: (n,) str: images of the role "train" are trained on, those of "validation" calibrate, and others are not
+            used.
+        scored: (n,) bool, validation images that choose the epoch; each has a single class.
         network: `backbone`, `width`, `stride`, `hidden`, `dropout` and `frozen` of `networks.classifier.build`.
         weights: pre-trained weights of the backbone; None: from scratch.
         features: (n, views, c) of the backbone; used if it is frozen as a whole.
@@ -53,9 +55,10 @@ def train_network(
 
     def build(policy: str) -> keras.Model:
         keras.config.set_dtype_policy(policy)
-        return classifier.build(size=images.shape[1], classes=int(labels.max()) + 1, weights=weights, **network)
+        return classifier.build(size=images.shape[1], classes=allowed.shape[1], weights=weights, **network)
 
-    model, about = build(precision), (labels, np.flatnonzero(role == "train"), np.flatnonzero(role == "validation"))
+    seen = role == "validation"
+    model, about = build(precision), (allowed, np.flatnonzero(role == "train"), np.flatnonzero(seen & scored))
     if network["frozen"] < 1:
         learner, examples = model, image_examples(images, *about, augmentation=augmentation)
         rates = None if weights is None else layer_rates(model, backbone_rate)
@@ -65,8 +68,7 @@ def train_network(
     history = fit(
         learner, examples, schedule=schedule, seed=seed, rates=rates, checkpoint=checkpoint, on_epoch=on_epoch
     )
-    seen = examples.validation_rows
-    calibration = fit_calibration(learner.predict(examples.originals[seen], verbose=0), labels[seen])
+    calibration = fit_calibration(learner.predict(examples.originals[seen], verbose=0), allowed[seen])
     whole = build("float32")
     whole.set_weights(model.get_weights())
     classifier.recalibrate(whole, *calibration)

@@ -16,7 +16,7 @@ from brain_tumor.source.phantoms.patients import CLASSES
 from brain_tumor.source.phantoms.scanner import PLANES, draw_scan
 
 FOLDERS = ("Training", "Testing")
-_QUALITY = 92  # of the JPEGs other than re-compressed copies
+QUALITY = 92  # of the JPEGs other than re-compressed copies
 
 _TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "flip_left_right": np.fliplr,
@@ -30,7 +30,7 @@ _TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @dataclass
-class _Image:
+class PhantomImage:
     """A row of truth.csv; the fields are its columns."""
 
     path: str
@@ -48,13 +48,14 @@ class _Image:
     lesion_h: int | str = ""
 
 
-def _jpeg(image: np.ndarray, quality: int) -> bytes:
+def jpeg(image: np.ndarray, quality: int = QUALITY) -> bytes:
+    """The greyscale JPEG file of an image, (height, width) uint8."""
     return cv2.imencode(".jpg", np.ascontiguousarray(image), (cv2.IMWRITE_JPEG_QUALITY, quality))[1].tobytes()
 
 
-def _plan(
+def plan_images(
     *, patients: int, slices: int, test_share: float, copies: float, wrong_labels: float, rng: np.random.Generator
-) -> tuple[list[_Image], list[tuple[_Image, _Image]]]:
+) -> tuple[list[PhantomImage], list[tuple[PhantomImage, PhantomImage]]]:
     """Decide every file before anything is drawn.
 
     Returns:
@@ -73,7 +74,9 @@ def _plan(
         for index in range(int(rng.integers(slices - slices // 2, slices + slices // 2, endpoint=True))):
             # The planes take turns: two slices of the same plane are three steps of the position apart.
             patient, plane = f"p{number:04d}", PLANES[(number + index) % len(PLANES)]
-            drawn.append(_Image(f"{folder}/{label}/{patient}_s{index:02d}.jpg", label, label, patient, plane, index))
+            drawn.append(
+                PhantomImage(f"{folder}/{label}/{patient}_s{index:02d}.jpg", label, label, patient, plane, index)
+            )
 
     kinds = ("exact", "mirrored", "recompressed")
     folders = FOLDERS if test_share else FOLDERS[:1]
@@ -97,7 +100,7 @@ def _plan(
     return drawn, copied
 
 
-def _copy(content: bytes, image: _Image, rng: np.random.Generator) -> tuple[bytes, _Image]:
+def copied_image(content: bytes, image: PhantomImage, rng: np.random.Generator) -> tuple[bytes, PhantomImage]:
     """Make the kind of copy that `image.transform` names, from a JPEG and the lesion box of its source."""
     if image.transform == "exact":
         return content, image
@@ -110,15 +113,15 @@ def _copy(content: bytes, image: _Image, rng: np.random.Generator) -> tuple[byte
             return cv2.resize(a, (width, height), interpolation=cv2.INTER_AREA)
     else:
         name = str(rng.choice(sorted(_TURNS)))
-        image, change, quality = replace(image, transform=name), _TURNS[name], _QUALITY
+        image, change, quality = replace(image, transform=name), _TURNS[name], QUALITY
     if image.lesion_x != "":
         region = np.zeros_like(pixels)
         region[image.lesion_y : image.lesion_y + image.lesion_h, image.lesion_x : image.lesion_x + image.lesion_w] = 255
-        image = _with_box(image, change(region) > 127)
-    return _jpeg(change(pixels), quality), image
+        image = with_box(image, change(region) > 127)
+    return jpeg(change(pixels), quality), image
 
 
-def _with_box(image: _Image, mask: np.ndarray) -> _Image:
+def with_box(image: PhantomImage, mask: np.ndarray) -> PhantomImage:
     """The row with the bounding box of the mask, unless the mask is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)).tolist(), np.flatnonzero(mask.any(axis=0)).tolist()
     if not rows:
@@ -180,29 +183,33 @@ def draw_data_set(
         raise PipelineError(f"expected an empty folder for the phantoms, found files in {root}: empty it")
 
     rng = np.random.default_rng([seed, 0])  # patient numbers start at 1: no patient has this stream
-    drawn, copied = _plan(
+    drawn, copied = plan_images(
         patients=patients, slices=slices, test_share=test_share, copies=copies, wrong_labels=wrong_labels, rng=rng
     )
 
-    def write(image: _Image, content: bytes) -> None:
+    def write(image: PhantomImage, content: bytes) -> None:
         target = root / image.path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         rows[image.path] = image
 
-    rows: dict[str, _Image] = {}
+    rows: dict[str, PhantomImage] = {}
     for image in bar(drawn, desc="draw", unit="image"):
         place = {"plane": image.plane, "patient": int(image.patient[1:]), "index": image.slice}
         pixels, mask = draw_scan(image.true_label, **place, size=image_size, seed=seed)
-        write(_with_box(image, mask), _jpeg(pixels, _QUALITY))
+        write(with_box(image, mask), jpeg(pixels, QUALITY))
     for image, source in copied:
         truth = rows[source.path]
         box = {name: getattr(truth, name) for name in ("lesion_x", "lesion_y", "lesion_w", "lesion_h")}
-        content, image = _copy((root / source.path).read_bytes(), replace(image, **box), rng)
+        content, image = copied_image((root / source.path).read_bytes(), replace(image, **box), rng)
         write(image, content)
+    write_truth(root, rows)
 
+
+def write_truth(root: Path, rows: dict[str, PhantomImage]) -> None:
+    """Write `truth.csv`, the ground truth of a data set: path -> row."""
     table = io.StringIO()
-    writer = csv.DictWriter(table, [field.name for field in fields(_Image)], lineterminator="\n")
+    writer = csv.DictWriter(table, [field.name for field in fields(PhantomImage)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(rows[path]) for path in sorted(rows))
     write_text(root / "truth.csv", table.getvalue())

@@ -1,0 +1,67 @@
+"""Scores of the other sources: each of their pictures counts once, and its label may leave several classes possible."""
+
+import numpy as np
+import pandas as pd
+
+from brain_tumor.evaluation.decisions import answered
+from brain_tumor.metrics.rounding import rounded
+from brain_tumor.metrics.scores import tumour_scores, tumour_side
+from brain_tumor.prediction.tables import class_names, probabilities
+from brain_tumor.tables.labels import common_label
+
+
+def one_per_picture(frame: pd.DataFrame) -> pd.DataFrame:
+    """The first file of each picture, with the label that all its files agree on.
+
+    Args:
+        frame: rows of predictions of one source with path, label and copies (name of the picture, or "").
+
+    Returns:
+        Rows of `frame`; pictures whose files contradict each other are left out.
+    """
+    picture = frame["copies"].where(frame["copies"] != "", frame["path"])
+    label = frame["label"].groupby(picture).transform(lambda labels: common_label(labels.unique()))
+    return frame.assign(label=label)[~picture.duplicated() & (label != "")].reset_index(drop=True)
+
+
+def external_cohorts(name: str, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The cohorts of an external source: all pictures, those that share a picture or a patient with training, the rest.
+
+    Args:
+        name: of the source.
+        frame: what `prediction.tables.load_external` returns.
+    """
+    pictures = one_per_picture(frame)
+    shared = pictures["group_in_training"].groupby(pictures["group"]).transform("any").astype(bool)
+    parts = {"": pictures, "_shared": pictures[shared], "_clean": pictures[~shared]}
+    return {f"external_{name}{part}": rows.reset_index(drop=True) for part, rows in parts.items() if len(rows)}
+
+
+def partial_scores(
+    frame: pd.DataFrame, validation: pd.DataFrame, healthy: str, min_class_images: int, target_error: float
+) -> dict:
+    """Scores of a cohort with partial labels: nothing that needs to know the class.
+
+    Args:
+        frame: rows with label, probabilities, model_fold and group.
+        validation: predictions for the validation images of the same models, which thresholds come from.
+        healthy: the class without a tumour.
+        min_class_images: as for `metrics.scores.tumour_scores`.
+        target_error: as for `decisions.decide`.
+
+    Returns:
+        n; n_<label>; answered, share of the images; tumour, see `metrics.scores.tumour_scores`, also with `missed`,
+        the share of the tumours that are answered and called healthy.
+    """
+    names, values = class_names(frame), probabilities(frame)
+    replies = answered(frame, validation, target_error)
+    counts = frame["label"].value_counts().sort_index()
+    figures = {"n": len(frame)} | {f"n_{label}": int(count) for label, count in counts.items()}
+    figures["answered"] = rounded(replies.mean())
+    if healthy in names and (
+        found := tumour_scores(frame["label"], values, names, healthy, min_class_images, frame["group"])
+    ):
+        tumour = np.array([tumour_side(label, healthy) == "tumour" for label in frame["label"]])
+        called = values.argmax(axis=1) == names.index(healthy)
+        figures["tumour"] = found | {"missed": rounded(np.mean((replies & called)[tumour]))}
+    return figures
