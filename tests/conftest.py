@@ -13,7 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # As little as shows every stage: some dozen scans, a tiny network, two epochs.
 SMALL = {
-    "data": {"dataset": "phantoms"},
+    "data": {
+        "main": "phantoms",
+        "sources": {
+            "phantoms": {"dataset": "phantoms"},
+            "second": {
+                "dataset": "phantoms:second",
+                "role": "learn",
+                "labels": {"yes": ["glioma", "meningioma", "pituitary"], "no": "no_tumor"},
+            },
+        },
+    },
     "phantoms": {"patients": 6, "slices": 2, "image_size": 96, "test_share": 0.2, "copies": 0.1, "wrong_labels": 0.0},
     "preprocess": {"image_size": 32},
     "audit": {"patients": r"(p\d+)_", "max_group_share": 0.5},
