@@ -54,7 +54,8 @@ def learn(schedule=SCHEDULE, examples=None, **options) -> tuple[keras.Model, lis
     keras.utils.set_random_seed(0)
     if examples is None:
         images, labels = squares()
-        examples = image_examples(images, labels, np.arange(48), np.arange(48, 64), augmentation=augmentation())
+        rows = np.arange(48), np.arange(48, 64)
+        examples = image_examples(images, np.eye(2, dtype=bool)[labels], *rows, augmentation=augmentation())
     model = classifier.build("compact", 32, 2, **TINY)
     return model, fitting.fit(model, examples, schedule=schedule, seed=0, **options)
 
@@ -97,7 +98,8 @@ def test_early_stopping_waits_for_patience():
     rows = np.arange(16)
     hopeless = dataclasses.replace(SCHEDULE, epochs=50, patience=2, learning_rate=1e-9)
     labels = np.random.default_rng(1).integers(0, 2, 16)
-    _, history = learn(hopeless, image_examples(images, labels, rows, rows, augmentation=augmentation()))
+    allowed = np.eye(2, dtype=bool)[labels]
+    _, history = learn(hopeless, image_examples(images, allowed, rows, rows, augmentation=augmentation()))
     scores = [row["validation/macro_f1"] for row in history]
     assert len(history) == scores.index(max(scores)) + 1 + 2
 
@@ -168,12 +170,16 @@ with Checkpoint(sys.argv[1], "run"):
 
 
 def batches(schedule, labels, rows):
-    """All (inputs, targets, weights) of epoch 1, for inputs that tell their row."""
+    """All (inputs, targets, weights) of epoch 1, for inputs that tell their row; a target is its one part."""
+    allowed = np.eye(3, dtype=bool)[labels]
     examples = Examples(
-        np.arange(len(labels), dtype=np.float32)[:, None], labels, rows, rows, lambda row, rng: np.float32([row])
+        np.arange(len(labels), dtype=np.float32)[:, None], allowed, rows, rows, lambda row, rng: np.float32([row])
     )
     steps = len(rows) // schedule.batch_size
-    return [np.concatenate(part) for part in zip(*fitting._batches(examples, steps, schedule, 3, 0, 1), strict=True)]
+    parts = zip(*fitting._batches(examples, steps, schedule, 0, 1), strict=True)
+    inputs, targets, weights = (np.concatenate(part) for part in parts)
+    assert targets.shape[1] == 1
+    return inputs, targets[:, 0], weights
 
 
 def test_sampling_shows_every_class_equally_often():
@@ -191,9 +197,12 @@ def test_sampling_shows_every_class_equally_often():
 def test_mixing_blends_inputs_and_targets_alike():
     labels = np.repeat([0, 1, 2], 24)
     values = np.array([0.0, 1.0, 10.0], np.float32)
-    examples = Examples(labels, labels, np.arange(72), labels, lambda row, rng: values[[labels[row]]])
-    parts = list(fitting._batches(examples, 9, dataclasses.replace(SCHEDULE, mix=0.4, balance="none"), 3, 0, 1))
+    allowed = np.eye(3, dtype=bool)[labels]
+    examples = Examples(labels, allowed, np.arange(72), labels, lambda row, rng: values[[labels[row]]])
+    parts = list(fitting._batches(examples, 9, dataclasses.replace(SCHEDULE, mix=0.4, balance="none"), 0, 1))
     inputs, targets, _ = (np.concatenate(part) for part in zip(*parts, strict=True))
+    assert targets.shape[1:] == (2, 3)
+    targets = targets.sum(axis=1)
     np.testing.assert_allclose(inputs[:, 0], targets @ values, rtol=1e-5)
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
     assert 0.2 < ((targets.max(axis=1) < 0.99) & (targets.max(axis=1) > 0.5)).mean() < 0.9
@@ -251,8 +260,9 @@ def test_precision_is_of_the_training_and_not_of_the_model(tmp_path, precision):
         keras.utils.set_random_seed(0)
         model, *_ = recipe.train_network(
             images,
-            labels,
+            np.eye(2, dtype=bool)[labels],
             role,
+            role == "validation",
             network={"backbone": "compact", "frozen": 0.0, **TINY},
             weights=None,
             features=np.empty(0),

@@ -96,13 +96,14 @@ def joined_groups(
     picture = known["copies"].where(known["copies"] != "", known["path"])
 
     joins = _joins(group, known["group"], n, (a, b), keys)
-    shown = _joins(copies, picture, n, (a, b), [image]).drop_duplicates("group").set_index("group")["joined"]
-    count = joins.groupby("group")["joined"].transform("size")
-    single = joins[count == 1].set_index("group")["joined"]
-    several = copies.map(copies.value_counts()) > 1
-    further["copies"] = copies.map(shown).fillna(copies.where(several, ""))
-    further["group"] = group.map(single).fillna(group)
-    joins["group"] = joins["group"].map(single).fillna(joins["group"])
+    shown = _joins(copies, picture, n, (a, b), [image]).drop_duplicates("group")
+    shown = dict(zip(shown["group"], shown["joined"], strict=True))
+    alone = joins[~joins["group"].duplicated(keep=False)]
+    single = dict(zip(alone["group"], alone["joined"], strict=True))
+    sizes = copies.value_counts()
+    further["copies"] = [shown.get(name, name if sizes[name] > 1 else "") for name in copies]
+    further["group"] = [single.get(name, name) for name in group]
+    joins["group"] = [single.get(name, name) for name in joins["group"]]
     return _checked(further, max_share, len(index)), joins
 
 
