@@ -48,12 +48,20 @@ repro: $(VENV)/.locked  ## run the stages that changed, on the data set named in
 quick: $(VENV)/.locked git  ## run the pipeline for fold 0 only, as a DVC experiment
 	@dvc exp run --set-param 'run.folds=[0]'
 
+# The main source alone: what one split or another does is not to be blurred by the others.
+ALONE := --set-param 'run.folds=[0]' -S data.sources.navoneel.role=external
+
 .PHONY: effect
 effect: $(VENV)/.locked git  ## effect of leakage on the score: fold 0 with three ways to split, as experiments
-	@dvc exp run --name split-patient --set-param 'run.folds=[0]'
-	@dvc exp run --name split-random --set-param 'run.folds=[0]' -S split.strategy=random -S split.on_leak=report
-	@dvc exp run --name split-official --set-param 'run.folds=[0]' -S split.strategy=official -S split.on_leak=report
+	@dvc exp run --name split-patient $(ALONE)
+	@dvc exp run --name split-random $(ALONE) -S split.strategy=random -S split.on_leak=report
+	@dvc exp run --name split-official $(ALONE) -S split.strategy=official -S split.on_leak=report
 	@dvc exp show --drop '.*' --keep 'Experiment|split.strategy|.*_test.macro_f1$$|.*official_(leaked|clean).accuracy$$'
+
+.PHONY: leave-out
+leave-out: $(VENV)/.locked git  ## score on a source that was never learned from: fold 0, the second source external
+	@dvc exp run --name leave-out $(ALONE)
+	@dvc exp show --drop '.*' --keep 'Experiment|.*navoneel(_shared|_clean)?.tumour.(roc_auc|sensitivity|specificity|missed)$$'
 
 # Fine-tuning of what model.backbone names; docs/recipe.md says how these were found.
 TRANSFER := -S preprocess.image_size=192 -S model.backbone=mobilenet_v2 -S model.weights=imagenet -S train.learning_rate=0.001 \
@@ -87,8 +95,9 @@ compare: $(VENV)/.locked git  ## compare two commits or experiments, with a pair
 	@python tools/compare.py $(or $(A),HEAD~1) $(or $(B),HEAD)
 
 .PHONY: accept-data
-accept-data: $(VENV)/.locked  ## accept the data set as it is now and rewrite its manifest
-	@python stages/download.py --accept
+accept-data: $(VENV)/.locked  ## accept a Kaggle set as it is now and rewrite its manifest: SOURCE=name in data.sources
+	@[ -n "$(SOURCE)" ] || { echo "error: expected SOURCE=name of one of data.sources in params.yaml" >&2; exit 1; }
+	@python stages/download.py --source $(SOURCE) --accept
 
 .PHONY: lock
 lock: $(VENV)/.locked  ## write the locks again from the requirements*.in

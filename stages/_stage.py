@@ -33,11 +33,7 @@ def _quiet_tensorflow() -> None:
 _quiet_tensorflow()
 
 
-_ARGUMENTS = {
-    "fold": {"type": int, "help": "number of the fold"},
-    "part": {"choices": ["validation", "test"], "help": "which images"},
-    "source": {"help": "name in data.sources"},
-}
+_ARGUMENTS = {"fold": {"type": int}, "part": {"choices": ["validation", "test"]}, "source": {}}
 
 
 def run(main: Callable[..., None], *needed: str, **flags: str) -> None:
@@ -45,7 +41,7 @@ def run(main: Callable[..., None], *needed: str, **flags: str) -> None:
 
     Args:
         main: receives the validated params and the arguments.
-        needed: arguments that the script needs, of `_ARGUMENTS`.
+        needed: arguments that the script needs: "fold", "part", "source".
         flags: switches of the script and their help texts.
     """
     from brain_tumor.errors import PipelineError

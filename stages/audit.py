@@ -13,7 +13,7 @@ from _stage import run
 from brain_tumor.audit.copies import find_copies
 from brain_tumor.audit.findings import audit_metrics, findings_table, pictures
 from brain_tumor.audit.galleries import pair_galleries
-from brain_tumor.audit.groups import group_table, joined_groups, known_patients, published_facts
+from brain_tumor.audit.groups import group_table, joined_groups, joined_through, known_patients, published_facts
 from brain_tumor.audit.reading import distinct_views, read_views
 from brain_tumor.files import replacing_folder, write_json
 from brain_tumor.tables.csv_tables import read_table, write_table
@@ -51,6 +51,7 @@ def main(params, arguments):
         both = pd.concat([learned, index], ignore_index=True)
         across, own = search(both, len(learned))
         table, touched = joined_groups(both, across, own, groups, max_share=1.0)
+        touched = joined_through(touched, joins)
         table = index[["path", "source", "label"]].merge(table.assign(copies=pictures(table)), on="path")
         shared.append(table.merge(touched, on="group", how="left")[shared[0].columns].fillna(""))
 

@@ -36,8 +36,12 @@ def main(params, arguments):
     shortcuts = shortcut_rows(from_traits, network, params.evaluate.min_class_images)
     write_table("plots/shortcuts.csv", shortcuts)
     shortcuts_png("plots/shortcuts.png", shortcuts, 1 / len(class_names(frame)))
-    tested = [read_table(f"{PARTS[1]}/fold-{k}.csv").merge(table[["path", "group"]], on="path") for k in folds]
-    features = [np.load(f"{PARTS[1]}/features-{k}.npy") for k in folds]
+    tested, features = [], []
+    for k in folds:
+        rows = read_table(f"{PARTS[1]}/fold-{k}.csv").merge(table[["path", "copies", "group"]], on="path", how="left")
+        own = (rows["role"] == "test").to_numpy()
+        tested.append(rows[own])
+        features.append(np.load(f"{PARTS[1]}/features-{k}.npy")[own])
     probe = source_probe(tested, features, main, params.evaluate.healthy_class)
     write_json(
         "metrics/audit_model.json",

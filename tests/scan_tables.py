@@ -1,4 +1,4 @@
-"""Tables of made-up scans, for the tests of groups and folds."""
+"""Tables of made-up scans of one source, for the tests of groups, folds and findings."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brain_tumor.audit.groups import group_table, known_patients
+from brain_tumor.audit.findings import findings_table
+from brain_tumor.audit.groups import group_table, known_patients, published_facts
 from brain_tumor.split.folds import split_table
 
+MAIN = "scans"
 FOLDS = 5
 NO_FACTS = pd.DataFrame(columns=["path", "sha256", "source", "source_slice", "patient", "group"], dtype=str)
+NO_JOINS = pd.DataFrame(columns=["group", "joined"], dtype=str)
 
 
 def random_data_set(seed: int, n: int = 900) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -29,8 +32,9 @@ def random_data_set(seed: int, n: int = 900) -> tuple[pd.DataFrame, pd.DataFrame
     index = pd.DataFrame(
         {
             "row": np.arange(n),
-            "path": [f"{f}/{c}/{k}.png" for k, (f, c) in enumerate(zip(folder, label, strict=True))],
+            "path": [f"{MAIN}/{f}/{c}/{k}.png" for k, (f, c) in enumerate(zip(folder, label, strict=True))],
             "sha256": sha256,
+            "source": MAIN,
             "label": label,
             "folder": folder,
         }
@@ -54,9 +58,16 @@ def identical(index: pd.DataFrame) -> pd.DataFrame:
 def grouped(folder: Path, index: pd.DataFrame, facts: pd.DataFrame = NO_FACTS, expression=None, **options):
     """The groups of a data set whose only copies are byte-identical files."""
     facts.to_csv(folder / "facts.csv", index=False)
-    own = known_patients(index["path"], pd.DataFrame(columns=["path", "patient"], dtype=str), expression)
+    own = known_patients(index["path"], pd.DataFrame(columns=["path", "patient"], dtype=str), expression, MAIN)
     options = {"max_share": 1.0} | options
     return group_table(index, identical(index), own, **options, provenance=folder / "facts.csv")
+
+
+def findings(folder: Path, index: pd.DataFrame, facts: pd.DataFrame):
+    """The groups and the findings of such a data set."""
+    groups = grouped(folder, index, facts)
+    known = published_facts(index, folder / "facts.csv")
+    return groups, findings_table(index, identical(index), groups, known, MAIN)
 
 
 def split(folder: Path, index: pd.DataFrame, facts: pd.DataFrame = NO_FACTS, expression=None, **options):
@@ -69,7 +80,7 @@ def split(folder: Path, index: pd.DataFrame, facts: pd.DataFrame = NO_FACTS, exp
         "official_test": "Testing",
         "own_folds": nothing,
     } | options
-    return split_table(index, grouped(folder, index, facts, expression), **options)
+    return split_table(index, grouped(folder, index, facts, expression), NO_JOINS, main=MAIN, **options)
 
 
 def connected(n: int, keys: list[list[str]]) -> list[set[int]]:
@@ -95,5 +106,6 @@ def connected(n: int, keys: list[list[str]]) -> list[set[int]]:
 def pool(n: int = 60, folder: str = "Training", labels: str = "ab") -> pd.DataFrame:
     """Images that have nothing in common."""
     label = [labels[k % len(labels)] for k in range(n)]
-    path = [f"{folder}/{c}/{k:03}.png" for k, c in enumerate(label)]
-    return pd.DataFrame({"path": path, "sha256": [f"{folder}{k}" for k in range(n)], "label": label, "folder": folder})
+    path = [f"{MAIN}/{folder}/{c}/{k:03}.png" for k, c in enumerate(label)]
+    sha256 = [f"{folder}{k}" for k in range(n)]
+    return pd.DataFrame({"path": path, "sha256": sha256, "source": MAIN, "label": label, "folder": folder})

@@ -78,7 +78,7 @@ def top_two_accuracy(actual: np.ndarray, probabilities: np.ndarray) -> float:
     run("dvc", "repro", "evaluate", cwd=addition.project)
     stated = json.loads((addition.project / "metrics/test.json").read_text())["patient_test"]["top_two_accuracy"]
     table = pd.read_csv(addition.project / "data/predictions/test/fold-0.csv")
-    table = table[table["role"] == "test"]
+    table = table[(table["role"] == "test") & (table["source"] == "phantoms")]
     ranks = table.filter(regex="^p_").rank(axis=1, ascending=False)
     own = [ranks.loc[row, f"p_{label}"] for row, label in table["label"].items()]
     assert stated == pytest.approx(np.mean(np.array(own) <= 2), abs=1e-6)
@@ -88,7 +88,7 @@ def top_two_accuracy(actual: np.ndarray, probabilities: np.ndarray) -> float:
 
 def test_a_data_source(addition, tmp_path):
     with tarfile.open(tmp_path / "scans.tar", "w") as archive:
-        archive.add(addition.project / "data/raw/Training", ".")
+        archive.add(addition.project / "data/raw/phantoms/Training", ".")
     addition.write(
         "src/brain_tumor/source/tarball.py",
         """
@@ -105,20 +105,24 @@ def unpack_tarball(source: Path, target: Path) -> None:
         copy_folder(Path(scratch), target)
 """,
     )
-    phantoms = '"phantoms": r"(phantoms)",'
+    phantoms = '"phantoms": r"phantoms(|:second)",'
     addition.change("src/brain_tumor/params.py", phantoms, f'{phantoms} "tar": "tar:(.+)",')
     download, imports = "stages/download.py", "from brain_tumor.source.tarball import unpack_tarball"
-    addition.change(download, "\n\nTARGET =", f"\n{imports}\n\nTARGET =")
+    addition.change(download, "\n\n_PHANTOMS =", f"\n{imports}\n\n_PHANTOMS =")
     addition.change(
         download,
         '    elif kind == "folder":',
-        '    elif kind == "tar":\n        unpack_tarball(Path(name), TARGET)\n    elif kind == "folder":',
+        '    elif kind == "tar":\n        unpack_tarball(Path(place), target)\n    elif kind == "folder":',
     )
-    before = {path.name for path in (addition.project / "data/raw/Training").rglob("*.jpg")}
-    with_params(addition.project, data={"dataset": f"tar:{tmp_path / 'scans.tar'}"})
+    raw = addition.project / "data/raw"
+    before = {path.name for path in (raw / "phantoms/Training").rglob("*.jpg")}
+    others = {path: path.read_bytes() for path in (raw / "second").rglob("*.jpg")}
+    sources = {"phantoms": {"dataset": f"tar:{tmp_path / 'scans.tar'}"}, "second": {"dataset": "phantoms:second"}}
+    with_params(addition.project, data={"sources": sources})
     run("dvc", "repro", "download", cwd=addition.project)
-    assert {path.name for path in (addition.project / "data/raw").rglob("*.jpg")} == before
-    assert not (addition.project / "data/raw/Training").exists()
+    assert {path.name for path in (raw / "phantoms").rglob("*.jpg")} == before
+    assert not (raw / "phantoms/Training").exists()
+    assert {path: path.read_bytes() for path in (raw / "second").rglob("*.jpg")} == others
 
 
 def test_a_reader_of_scans(addition, tmp_path):

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scan_tables import grouped, identical, pool, random_data_set, split
+from scan_tables import findings, pool, random_data_set, split
 from settings import preprocessing
 
-from brain_tumor.audit.findings import FINDING_COLUMNS, audit_metrics, findings_table
+from brain_tumor.audit.findings import FINDING_COLUMNS, audit_metrics
 from brain_tumor.audit.galleries import pair_galleries
 from brain_tumor.audit.traits import KINDS, traits
 from brain_tumor.audit_model.galleries import label_gallery
@@ -30,31 +30,37 @@ from brain_tumor.tables.roles import roles
 def test_findings_name_every_image_that_contradicts_its_copies_or_patient(tmp_path):
     """Three files of one picture, two of a class; a patient of four, three of a class; a pair over a further copy."""
     index = pool(12).assign(label=list("aabaaababaaa"))
-    index["path"] = [f"{label}/{k:02}.png" for k, label in enumerate(index["label"])]
+    index["path"] = [f"scans/{label}/{k:02}.png" for k, label in enumerate(index["label"])]
     index["sha256"] = ["x", "x", "x", *"3456", "y", "y", *"9", "10", "11"]
     facts = index[["path", "sha256"]].assign(source="s", source_slice="", patient="", group="")
     facts.loc[3:6, "group"] = "p1"
-    groups = grouped(tmp_path, index, facts)
-    found = findings_table(index, identical(index), groups)
+    _, found = findings(tmp_path, index, facts)
     assert list(found.columns) == FINDING_COLUMNS
     rows = found[["kind", "path", "label", "other", "other_label", "score"]].round(3).to_numpy().tolist()
     assert rows == [
-        ["label_conflict", "b/02.png", "b", "a/00.png", "a", 0.667],
-        ["label_conflict", "b/08.png", "b", "a/07.png", "a", 0.5],
-        ["patient_conflict", "b/06.png", "b", "a/03.png", "a", 0.75],
-        ["identical", "a/00.png", "a", "a/01.png", "a", 1.0],
-        ["identical", "a/00.png", "a", "b/02.png", "b", 1.0],
-        ["identical", "a/07.png", "a", "b/08.png", "b", 1.0],
+        ["label_conflict", "scans/b/02.png", "b", "scans/a/00.png", "a", 0.667],
+        ["label_conflict", "scans/b/08.png", "b", "scans/a/07.png", "a", 0.5],
+        ["patient_conflict", "scans/b/06.png", "b", "scans/a/03.png", "a", 0.75],
+        ["identical", "scans/a/00.png", "a", "scans/a/01.png", "a", 1.0],
+        ["identical", "scans/a/00.png", "a", "scans/b/02.png", "b", 1.0],
+        ["identical", "scans/a/07.png", "a", "scans/b/08.png", "b", 1.0],
     ]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_counts_agree_with_a_plain_count(tmp_path, seed):
     index, facts = random_data_set(seed)
-    groups = grouped(tmp_path, index, facts)
-    found = findings_table(index, identical(index), groups)
-    fixed = pd.DataFrame({"action": ["drop", "relabel:a", "drop"]})
-    figures = audit_metrics(index, found, groups, fixed)
+    groups, found = findings(tmp_path, index, facts)
+    fixed = pd.DataFrame(
+        {
+            "path": ["scans/a/1.png", "scans/b/2.png", "scans/a/3.png", "scans of others/a/1.png"],
+            "action": ["drop", "relabel:a", "drop", "drop"],
+        }
+    )
+    of_sources = audit_metrics(index, found, groups, fixed)
+    assert list(of_sources) == ["scans"]
+    figures = of_sources["scans"]
+    assert figures["n"] == len(index)
     files = index.groupby("sha256")["path"].apply(list)
     repeated = files[files.map(len) > 1]
     assert figures["byte_identical"] == {"groups": len(repeated), "images": sum(map(len, repeated))}
@@ -65,6 +71,8 @@ def test_the_counts_agree_with_a_plain_count(tmp_path, seed):
     copies = [list(part["path"]) for name, part in groups.groupby("copies") if name]
     conflicts = sum(len(part) - max(pd.Series([label[p] for p in part]).value_counts()) for part in copies)
     assert figures["conflicts"]["label"] == conflicts > 0
+    assert figures["conflicts"]["source"] == 0  # the origin states no tumour type
+    assert "shared" not in figures
     leaked = [p for part in copies for p in part if folder[p] == "Testing" and {folder[q] for q in part} != {"Testing"}]
     assert figures["folders"]["Testing"]["with_copy_elsewhere"] == len(leaked) > 0
     assert sum(figures["folders"]["Testing"]["copies"].values()) == len(leaked)
@@ -73,19 +81,31 @@ def test_the_counts_agree_with_a_plain_count(tmp_path, seed):
 def test_pictures_of_findings_are_drawn(tmp_path):
     """One page per kind, also where there is nothing to show."""
     root = tmp_path / "raw"
-    (root / "a").mkdir(parents=True)
+    (root / "scans" / "a").mkdir(parents=True)
     for k in range(3):
-        Image.fromarray(np.full((40, 30 + 20 * k), 60 * k, np.uint8)).save(root / "a" / f"{k}.png")
+        Image.fromarray(np.full((40, 30 + 20 * k), 60 * k, np.uint8)).save(root / "scans" / "a" / f"{k}.png")
     pairs = pd.DataFrame(
-        {"kind": "copy", "path": ["a/0.png"], "other": ["a/1.png"], "score": 0.9, "orientation": "transpose"}
+        {
+            "kind": "copy",
+            "path": ["scans/a/0.png"],
+            "other": ["scans/a/1.png"],
+            "score": 0.9,
+            "orientation": "transpose",
+        }
     )
-    pair_galleries(tmp_path, root, pairs, pairs)
-    suspects = pd.DataFrame({"rank": [1], "path": ["a/2.png"], "label": ["a"], "suggested": ["b"], "quality": [0.1]})
+    doubted = pd.DataFrame(
+        {"kind": ["source_conflict"], "path": "scans/a/2.png", "other": "", "other_label": "b", "orientation": ""}
+    )
+    pair_galleries(tmp_path, root, pd.concat([doubted, pairs], ignore_index=True), pairs)
+    suspects = pd.DataFrame(
+        {"rank": [1], "path": ["scans/a/2.png"], "label": ["a"], "suggested": ["b"], "quality": [0.1]}
+    )
     label_gallery(tmp_path / "labels.png", root, suspects)
-    file_gallery_png(tmp_path / "again.png", root, [(("a/2.png",), "x")], "title", images=1)
-    file_gallery_png(tmp_path / "twice.png", root, [(("a/2.png",), "x")], "title", images=1)
+    file_gallery_png(tmp_path / "again.png", root, [(("scans/a/2.png",), "x")], "title", images=1)
+    file_gallery_png(tmp_path / "twice.png", root, [(("scans/a/2.png",), "x")], "title", images=1)
     names = {path.stem: Image.open(path).size for path in tmp_path.glob("*.png")}
-    assert {"identical", "copy", "look_alike", "label_conflict", "patient_conflict", "labels"} <= names.keys()
+    kinds = {"identical", "copy", "look_alike", "label_conflict", "patient_conflict", "source_conflict"}
+    assert kinds | {"labels"} <= names.keys()
     assert min(min(size) for size in names.values()) > 50
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "twice.png").read_bytes()
 

@@ -19,6 +19,16 @@ def metrics(project: Path, name: str = "audit") -> dict:
     return json.loads((project / f"metrics/{name}.json").read_text(encoding="utf-8"))
 
 
+def only(project: Path, name: str, dataset: str, **changes: dict) -> Path:
+    """A project with a single source, and further changes of its params."""
+    return with_params(project, data={"main": name, "sources": {name: {"dataset": dataset}}}, **changes)
+
+
+def run_stages(project: Path, source: str, *stages: str) -> None:
+    for stage in stages:
+        run("python", f"stages/{stage}.py", *(["--source", source] if stage == "download" else []), cwd=project)
+
+
 def draw_folder(root: Path, folders: list[str], classes: list[str], patients: int) -> None:
     """Scans of other names, sizes and formats than the Kaggle set; the first of each class is copied, smaller and
     turned, into the last folder."""
@@ -52,15 +62,16 @@ def draw_folder(root: Path, folders: list[str], classes: list[str], patients: in
 )
 def test_any_folder_of_classes_is_audited_and_split(project, tmp_path, folders, classes):
     draw_folder(tmp_path / "scans", folders, classes, patients=9)
-    with_params(
+    only(
         project,
-        data={"dataset": f"folder:{tmp_path / 'scans'}"},
+        "own",
+        f"folder:{tmp_path / 'scans'}",
         audit={"patients": None, "max_group_share": 0.5},
         split={"official_test": "Testing"},
     )
-    for stage in STAGES:
-        run("python", f"stages/{stage}.py", cwd=project)
-    figures = metrics(project)
+    run_stages(project, "own", *STAGES)
+    assert list(metrics(project)) == ["own"]
+    figures = metrics(project)["own"]
     assert figures["n"] == len(classes) * 10
     assert figures["copies"]["groups"] == len(classes)
     assert figures["copies"]["largest"] == 2
@@ -73,21 +84,23 @@ def test_any_folder_of_classes_is_audited_and_split(project, tmp_path, folders, 
 
 def test_a_whole_run_on_a_set_without_a_published_test(project, tmp_path):
     draw_folder(tmp_path / "scans", ["."], ["left", "right"], patients=12)
-    with_params(
+    only(
         project,
-        data={"dataset": f"folder:{tmp_path / 'scans'}"},
+        "own",
+        f"folder:{tmp_path / 'scans'}",
         audit={"patients": None},
         run={"folds": [0, 1]},
         train={"epochs": 1},
         predict={"controls": False},
     )
-    for stage in (*STAGES, "backbone", "features"):
-        run("python", f"stages/{stage}.py", cwd=project)
+    run_stages(project, "own", *STAGES, "backbone", "features")
     for fold in (0, 1):
         run("python", "stages/train.py", "--fold", str(fold), cwd=project)
     for part in ("validation", "test"):
         run("python", "stages/predict.py", "--part", part, cwd=project)
-    for stage in (
+    run_stages(
+        project,
+        "own",
         "external",
         "validate",
         "explain",
@@ -97,8 +110,7 @@ def test_a_whole_run_on_a_set_without_a_published_test(project, tmp_path):
         "audit_model",
         "export",
         "report",
-    ):
-        run("python", f"stages/{stage}.py", cwd=project)
+    )
     figures = metrics(project, "audit_model")
     assert {name: part["test"]["leaking"] for name, part in figures["leakage"].items()} == {"fold_0": 0, "fold_1": 0}
     assert "network" not in figures["shortcuts"]
@@ -116,10 +128,15 @@ def test_what_the_audit_says_of_a_run_is_numbers(small_run):
         leaves = numbers(metrics(small_run, name))
         assert leaves
         assert all(type(leaf) in (int, float) and np.isfinite(leaf) for leaf in leaves)
-    truth = pd.read_csv(small_run / "data/raw/truth.csv", keep_default_na=False)
-    figures, model = metrics(small_run), metrics(small_run, "audit_model")
+    truth, others = (
+        pd.read_csv(small_run / f"data/raw/{name}/truth.csv", keep_default_na=False) for name in ("phantoms", "second")
+    )
+    figures, model = metrics(small_run)["phantoms"], metrics(small_run, "audit_model")
+    further = metrics(small_run)["second"]
     assert figures["copies"]["groups"] == truth.loc[truth["copy_of"] != "", "copy_of"].nunique()
     assert figures["share_without_patient"] == pytest.approx((~truth["path"].str.contains(r"p\d+_")).mean(), abs=1e-6)
+    assert further["n"] == len(others)
+    assert further["shared"]["phantoms"] == {"images": (others["copy_of"] != "").sum(), "conflicts": 0}
     assert model["leakage"]["fold_0"]["test"]["leaking"] == 0
     assert {"brain_masked", "brain_only", "whole_image"} == set(model["shortcuts"]["network"])
 
@@ -127,19 +144,25 @@ def test_what_the_audit_says_of_a_run_is_numbers(small_run):
 @pytest.fixture
 def leaking(project) -> Path:
     """Phantoms, audited; Testing holds copies of Training images."""
-    with_params(project, phantoms={"copies": 0.3, "patients": 8}, split={"strategy": "official", "on_leak": "fail"})
-    for stage in STAGES[:3]:
-        run("python", f"stages/{stage}.py", cwd=project)
+    only(
+        project,
+        "scans",
+        "phantoms",
+        phantoms={"copies": 0.3, "patients": 8},
+        split={"strategy": "official", "on_leak": "fail"},
+    )
+    run_stages(project, "scans", *STAGES[:3])
     return project
 
 
 def test_a_split_that_leaks_ends_the_run(leaking):
     done = run("python", "stages/split.py", cwd=leaking, fails=True)
     message = done.stderr.strip().splitlines()[-1]
-    truth = pd.read_csv(leaking / "data/raw/truth.csv", keep_default_na=False)
+    truth = pd.read_csv(leaking / "data/raw/scans/truth.csv", keep_default_na=False)
     crossing = truth[(truth["copy_of"] != "") & truth["path"].str.startswith("Testing")]
     assert message.startswith(f"error: {len(crossing)} images of the split 'official'")
-    assert crossing["path"].iloc[0] in message and "(official_test)" in message and "split.on_leak" in message
+    assert f"scans/{crossing['path'].iloc[0]}" in message
+    assert "(official_test)" in message and "split.on_leak" in message
     assert not (leaking / "data/split").exists()
 
     with_params(leaking, split={"on_leak": "report"})
@@ -153,18 +176,20 @@ def test_a_split_that_leaks_ends_the_run(leaking):
 def test_a_fix_leads_to_a_rerun_and_is_counted(small_clone):
     folds = pd.read_csv(small_clone / "data/split/folds.csv", dtype=str)
     dropped, relabelled = folds["path"][folds["folder"] == "Testing"].iloc[[0, 1]]
-    label = next(name for name in sorted(set(folds["label"])) if f"/{name}/" not in relabelled)
+    classes = sorted(set(folds["label"][folds["source"] == "phantoms"]))
+    label = next(name for name in classes if f"/{name}/" not in relabelled)
     (small_clone / "data/fixes.csv").write_text(
         f"path,action,reason\n{dropped},drop,no head\n{relabelled},relabel:{label},the other copy says so\n"
     )
     done = run("dvc", "repro", "split", cwd=small_clone)
     assert "2 fixes applied" in done.stdout
-    assert metrics(small_clone)["fixes"] == {"dropped": 1, "relabelled": 1}
+    assert metrics(small_clone)["phantoms"]["fixes"] == {"dropped": 1, "relabelled": 1}
+    assert metrics(small_clone)["second"]["fixes"] == {"dropped": 0, "relabelled": 0}
     again = pd.read_csv(small_clone / "data/split/folds.csv", dtype=str).set_index("path")
     assert len(again) == len(folds) - 1 and dropped not in again.index
     assert again.loc[relabelled, "label"] == label
     difference = json.loads(run("dvc", "metrics", "diff", "--json", cwd=small_clone).stdout)
-    assert difference["metrics/audit.json"]["fixes.dropped"]["new"] == 1
+    assert difference["metrics/audit.json"]["phantoms.fixes.dropped"]["new"] == 1
 
 
 def test_what_leakage_does_is_shown_by_three_experiments(small_clone):

@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 from interval_coverage import simulated_coverage
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, matthews_corrcoef
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    matthews_corrcoef,
+    recall_score,
+    roc_auc_score,
+)
 
-from brain_tumor.metrics.bootstrap import interval, mean_interval
+from brain_tumor.metrics.bootstrap import detection_interval, group_draws, interval, mean_interval
 
 
 def clustered(seed: int, patients: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -68,6 +75,101 @@ def test_the_interval_of_a_mean_is_that_of_the_accuracy():
     assert mean_interval(actual == predicted, groups) == pytest.approx(
         interval(actual, predicted, groups, 3)["accuracy"]
     )
+
+
+# --- detection
+
+
+def detected(seed: int, patients: int = 40, digits: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Truth, score with ties, call and group of images of patients, some of whom are hard throughout."""
+    random = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(patients), random.integers(1, 9, patients))
+    truth = (random.random(patients) < 0.6)[groups] ^ (random.random(len(groups)) < 0.1)
+    score = truth + random.normal(0, 1, patients)[groups] + random.normal(0, 0.7, len(groups))
+    return truth, score.round(digits), score > 0.5, groups
+
+
+def of_draws(truth, score, called, groups, resamples: int) -> dict[str, np.ndarray]:
+    """The figures of each of the draws by scikit-learn, an image weighing as often as its group was drawn."""
+    codes, draws = group_draws(groups, resamples)
+    found = {"sensitivity": [], "specificity": [], "roc_auc": []}
+    for counts in draws:
+        weights = counts[codes]
+        if weights[truth].any():
+            found["sensitivity"].append(recall_score(truth, called, sample_weight=weights))
+        if weights[~truth].any():
+            found["specificity"].append(recall_score(~truth, ~called, sample_weight=weights))
+        if weights[truth].any() and weights[~truth].any():
+            found["roc_auc"].append(roc_auc_score(truth, score, sample_weight=weights))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("digits", [0, 1, 9])
+def test_each_draw_of_a_detection_agrees_with_scikit_learn(seed, digits):
+    """Of a single draw both ends of the interval are its score; scores of no digits are mostly ties."""
+    case = detected(seed, digits=digits)
+    assert (len(np.unique(case[1])) < 12) == (digits == 0)
+    expected = of_draws(*case, resamples=1)
+    for name, bounds in detection_interval(*case, resamples=1).items():
+        assert bounds == pytest.approx([expected[name][0]] * 2, abs=1e-12), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_intervals_of_a_detection_are_those_of_its_draws(seed):
+    case = detected(seed)
+    expected = of_draws(*case, resamples=100)
+    found = detection_interval(*case, resamples=100)
+    assert list(found) == list(expected)
+    for name, bounds in found.items():
+        assert bounds == pytest.approx(np.percentile(expected[name], [2.5, 97.5]), abs=1e-12), name
+
+
+def test_a_group_is_drawn_as_a_whole_or_not_at_all():
+    """Images that repeat within their group say nothing new; on their own they seem to."""
+    truth, score, called, _ = detected(3)
+    images = len(truth)
+    times = 21_000 // images  # so many that the draws are worked off in parts
+    once = detection_interval(truth, score, called, np.arange(images))
+    repeated = [np.repeat(values, times) for values in (truth, score, called)]
+    together = detection_interval(*repeated, np.repeat(np.arange(images), times))
+    for name, bounds in once.items():
+        assert together[name] == pytest.approx(bounds, abs=1e-12)
+    few = [np.repeat(values, 10) for values in (truth, score, called)]
+    apart = detection_interval(*few, np.arange(10 * images))
+    for name, (low, high) in once.items():
+        assert apart[name][1] - apart[name][0] < 0.5 * (high - low)
+
+
+def test_groups_of_a_detection_may_have_any_names_and_one_has_no_spread():
+    truth, score, called, groups = detected(5)
+    names = np.array([f"patient {k}" for k in groups], dtype=object)
+    assert detection_interval(truth, score, called, names) == detection_interval(truth, score, called, groups)
+    alone = detection_interval(truth, score, called, np.zeros(len(truth)))
+    assert alone["roc_auc"] == pytest.approx([roc_auc_score(truth, score)] * 2, abs=1e-12)
+    assert alone["sensitivity"] == pytest.approx([recall_score(truth, called)] * 2, abs=1e-12)
+
+
+def test_draws_that_lack_a_side_do_not_count():
+    """Five patients, one of them healthy: a third of the draws has no healthy image."""
+    truth, score, called, groups = detected(6, patients=5, digits=9)
+    truth = groups != 2
+    expected = of_draws(truth, score, called, groups, 200)
+    assert len(expected["specificity"]) < 150
+    found = detection_interval(truth, score, called, groups, resamples=200)
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=1e-12), name
+
+
+@pytest.mark.parametrize("score", [np.zeros(60), np.arange(60) % 2])
+def test_scores_that_tell_nothing_or_everything(score):
+    truth = np.arange(60) % 2 == 1
+    found = detection_interval(truth, score, score > 0.5, np.arange(60) // 4)
+    assert found["roc_auc"] == ((1, 1) if score.any() else (0.5, 0.5))
+    assert found["sensitivity"] == ((1, 1) if score.any() else (0, 0)) and found["specificity"] == (1, 1)
+
+
+# --- coverage
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from planted import KINDS, plant
+from scan_tables import MAIN, NO_JOINS
 from settings import preprocessing
 
 from brain_tumor.audit import hashing
@@ -21,7 +22,8 @@ from brain_tumor.audit.reading import read_views
 from brain_tumor.audit.views import ORIENTATIONS, SIZE, oriented, view
 from brain_tumor.imaging.decoding import decode
 from brain_tumor.params import load_params
-from brain_tumor.prepare.preparing import prepare_data_set
+from brain_tumor.prepare.preparing import prepare_images
+from brain_tumor.prepare.sources import source_images
 from brain_tumor.source.phantoms.planting import draw_data_set
 from brain_tumor.source.phantoms.scanner import draw_scan
 from brain_tumor.split.folds import split_table
@@ -31,8 +33,8 @@ PARAMS = load_params(ROOT / "params.yaml").audit
 
 
 def audited(root: Path, store: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Index and pairs of a data set, with the committed params."""
-    prepare_data_set(root, store, preprocessing(size=32), 0.0)
+    """Index and pairs of the source below `root`, with the committed params."""
+    prepare_images(root, source_images(root, MAIN, {}, None), store, preprocessing(size=32), 0.0)
     index = read_table(store / "index.csv")
     views, _ = read_views(root, index)
     pairs = find_copies(
@@ -62,7 +64,7 @@ def test_planted_copies_of_phantoms_are_found(tmp_path):
     true = accepted = hits = 0
     for seed in range(10, 15):
         root = tmp_path / f"raw{seed}"
-        root.mkdir()
+        (root / MAIN).mkdir(parents=True)
         options = {
             "patients": 14,
             "slices": 6,
@@ -71,10 +73,10 @@ def test_planted_copies_of_phantoms_are_found(tmp_path):
             "copies": 0.2,
             "wrong_labels": 0.05,
         }
-        draw_data_set(root, seed=seed, **options)
-        truth = pd.read_csv(root / "truth.csv", keep_default_na=False)
+        draw_data_set(root / MAIN, seed=seed, **options)
+        truth = pd.read_csv(root / MAIN / "truth.csv", keep_default_na=False)
         index, pairs = audited(root, tmp_path / f"store{seed}")
-        found = clusters(index, pairs)[truth["path"]].to_numpy()
+        found = clusters(index, pairs)[MAIN + "/" + truth["path"]].to_numpy()
         source = truth["copy_of"].where(truth["copy_of"] != "", truth["path"]).to_numpy()
         upper = np.triu(np.ones((len(truth), len(truth)), bool), 1)
         same, together = ((key[:, None] == key[None, :]) & upper for key in (source, found))
@@ -98,7 +100,7 @@ def real(tmp_path_factory) -> tuple[pd.DataFrame, pd.DataFrame]:
     if not source:
         pytest.skip("the real scans are not here: set REAL_SCANS to the archive or folder of the Kaggle set")
     folder = tmp_path_factory.mktemp("real")
-    root = folder / "raw"
+    root = folder / "raw" / MAIN
     if Path(source).is_dir():
         shutil.copytree(source, root)
     else:
@@ -112,7 +114,13 @@ def real(tmp_path_factory) -> tuple[pd.DataFrame, pd.DataFrame]:
         target = root / "Planted" / paths[k].split("/")[1] / f"{k}_{kind}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(plant(decode((root / paths[k]).read_bytes()), kind, random))
-    return audited(root, folder / "store")
+    return audited(root.parent, folder / "store")
+
+
+def published() -> pd.DataFrame:
+    """The published facts by path; they know nothing of the name that the source has here."""
+    facts = pd.read_csv(PROVENANCE, dtype=str, keep_default_na=False)
+    return facts.set_index(MAIN + "/" + facts["path"])
 
 
 def test_planted_copies_of_real_scans_are_found(real):
@@ -125,7 +133,7 @@ def test_planted_copies_of_real_scans_are_found(real):
     source = {path: originals[int(path.split("/")[-1].split("_")[0])] for path in planted}
     hit = {path: found[path] == found[source[path]] for path in planted}
 
-    facts = pd.read_csv(PROVENANCE, dtype=str, keep_default_na=False).set_index("path")
+    facts = published()
     patients_slice = facts["source_slice"].where(facts["source"] == "cheng", "")
     accepted = pairs[pairs["kind"] == COPY]
     pictures = accepted[["path", "other"]].apply(lambda column: column.map(lambda path: source.get(path, path)))
@@ -158,7 +166,7 @@ def test_what_the_published_set_repeats(real):
     assert 265 <= len(leaked) <= 280
     assert found.value_counts().max() <= 12
     # every pair of files that published facts call one picture
-    facts = pd.read_csv(PROVENANCE, dtype=str, keep_default_na=False).set_index("path").loc[index["path"]]
+    facts = published().loc[index["path"]]
     known = facts["source_slice"] != ""
     picture = (facts["source"] + facts["source_slice"])[known]
     assert (found[picture.index].groupby(picture).nunique() == 1).all()
@@ -172,10 +180,10 @@ def test_no_patient_and_no_copy_crosses_the_real_folds(real):
     groups = group_table(index, pairs, pd.Series("", index=index.index), max_share=PARAMS.max_group_share)
     nothing = pd.DataFrame(columns=["path", "fold"], dtype=str)
     options = {"folds": 5, "seed": 0, "official_test": "Testing", "own_folds": nothing}
-    table = split_table(index, groups, strategy="patient", **options).set_index("path")
+    table = split_table(index, groups, NO_JOINS, main=MAIN, strategy="patient", **options).set_index("path")
     pool = table[table["fold"] != ""]
     assert len(pool) == 2870
-    patients = pd.read_csv(PROVENANCE, dtype=str, keep_default_na=False).set_index("path")["group"]
+    patients = published()["group"]
     known = patients.loc[pool.index]
     known = known[known != ""]
     assert len(known) == 2321

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brain_tumor.evaluation.decisions import decide, decision_scores
+from brain_tumor.evaluation.decisions import answered, decide, decision_scores
 from brain_tumor.exported.prediction_sets import conformal_thresholds, prediction_sets
 from brain_tumor.metrics.selective import abstention_threshold, risk_coverage, risk_coverage_area
 
@@ -97,6 +97,26 @@ def test_each_image_is_judged_by_the_validation_of_its_own_model():
     for fold in (0, 1):
         own = decide(test[test["model_fold"] == fold], validation[validation["model_fold"] == fold], 0.1)
         pd.testing.assert_frame_equal(own, both.loc[own.index])
+
+
+def test_what_is_answered_does_not_depend_on_the_labels():
+    test, validation = frames(12)
+    expected = decide(test, validation, 0.1)["answered"].to_numpy()
+    assert 0 < expected.mean() < 1
+    assert answered(test, validation, 0.1).tolist() == expected.tolist()
+    for labels in ("ant|bee", "no such class", ""):
+        assert answered(test.assign(label=labels), validation, 0.1).tolist() == expected.tolist()
+    shuffled = test.sample(frac=1, random_state=0)
+    assert answered(shuffled, validation, 0.1).tolist() == decide(shuffled, validation, 0.1)["answered"].tolist()
+    # Of each model the least sure image that is answered is as sure as its validation images ask for.
+    p = test[["p_ant", "p_bee", "p_cat"]].to_numpy()
+    for fold in (0, 1):
+        seen = validation[validation["model_fold"] == fold]
+        q = seen[["p_ant", "p_bee", "p_cat"]].to_numpy()
+        right = np.array(["ant", "bee", "cat"])[q.argmax(axis=1)] == seen["label"]
+        own = (test["model_fold"] == fold).to_numpy()
+        least = abstention_threshold(q.max(axis=1), right.to_numpy(), 0.1)
+        assert (expected[own] == (p[own].max(axis=1) >= least)).all()
 
 
 def test_figures_of_decisions():

@@ -1,5 +1,6 @@
 """Cohorts, figures, plots and the table of the evaluate stage, against scikit-learn and planted truth."""
 
+import io
 import os
 import subprocess
 import sys
@@ -18,23 +19,27 @@ from brain_tumor.drawing.training import training_png
 from brain_tumor.errors import PipelineError
 from brain_tumor.evaluation import cohorts
 from brain_tumor.evaluation.summary import metrics_table
-from brain_tumor.metrics.scores import cohort_metrics
-from brain_tumor.prediction.tables import class_names, load_predictions, probabilities
+from brain_tumor.metrics.scores import cohort_metrics, tumour_scores
+from brain_tumor.prediction.tables import class_names, load_external, load_predictions, probabilities
 
 # --- cohorts
 
+MAIN, FURTHER = "scans", "others"
+# 8 is a copy of 3, and 9 of the patient of 7: neither is learned from. 10 has nothing in common with the others.
 SPLIT = """\
-path,sha256,label,folder,patient,group,fold
-Training/NA/1.jpg,a,NA,Training,p1,g1,0
-Training/NA/2.jpg,b,NA,Training,,g2,1
-Training/sick/3.jpg,c,sick,Training,007,g3,1
-Training/sick/4.jpg,d,sick,Training,p4,g4,2
-Testing/NA/5.jpg,e,NA,Testing,,g5,
-Testing/sick/6.jpg,f,sick,Testing,p4,g4,
-Testing/sick/7.jpg,g,sick,Testing,p7,g7,
+path,sha256,source,label,folder,patient,copies,group,fold,target
+scans/Training/NA/1.jpg,a,scans,NA,Training,p1,,g1,0,NA
+scans/Training/NA/2.jpg,b,scans,NA,Training,,,g2,1,NA
+scans/Training/sick/3.jpg,c,scans,sick,Training,007,,g3,1,sick
+scans/Training/sick/4.jpg,d,scans,sick,Training,p4,,g4,2,sick
+scans/Testing/NA/5.jpg,e,scans,NA,Testing,,,g5,,NA
+scans/Testing/sick/6.jpg,f,scans,sick,Testing,p4,,g4,,sick
+scans/Testing/sick/7.jpg,g,scans,sick,Testing,p7,,g7,,sick
+others/odd/8.jpg,h,others,NA|sick,,,scans/Training/sick/3.jpg,g3,1,
+others/odd/9.jpg,i,others,NA|sick,,p7,,g7,0,
+others/sick/10.jpg,j,others,sick,,,,g10,2,sick
 """
-TRAINING = {"0": ["Training/NA/1.jpg"], "1": ["Training/NA/2.jpg", "Training/sick/3.jpg"], "2": ["Training/sick/4.jpg"]}
-OFFICIAL = ["Testing/NA/5.jpg", "Testing/sick/6.jpg", "Testing/sick/7.jpg"]
+TABLE = pd.read_csv(io.StringIO(SPLIT), dtype=str, keep_default_na=False).set_index("path")
 
 
 @pytest.fixture
@@ -45,13 +50,20 @@ def written(tmp_path: Path):
         (tmp_path / "folds.csv").write_text(split)
         folder = tmp_path / "predictions"
         folder.mkdir(exist_ok=True)
+        learned = TABLE["target"] != ""
         for k in range(3):
-            images = {"test": TRAINING[str(k)], "validation": TRAINING[str((k + 1) % 3)], "official_test": OFFICIAL}
+            chosen = {
+                "test": TABLE["fold"] == str(k),
+                "validation": (TABLE["fold"] == str((k + 1) % 3)) & learned,
+                "official_test": (TABLE["fold"] == "") & learned,
+            }
             sick = 0.1 + k / 10
             lines = [
-                f"{path},{path.split('/')[1]},{role},{1 - sick},{sick}\n" for role in roles for path in images[role]
+                f"{row.Index},{row.source},{row.label},{role},{1 - sick},{sick}\n"
+                for role in roles
+                for row in TABLE[chosen[role]].itertuples()
             ]
-            (folder / f"fold-{k}.csv").write_text("path,label,role,p_NA,p_sick\n" + "".join(lines))
+            (folder / f"fold-{k}.csv").write_text("path,source,label,role,p_NA,p_sick\n" + "".join(lines))
         return folder, tmp_path / "folds.csv"
 
     return write
@@ -62,25 +74,91 @@ def members(frame: pd.DataFrame, strategy: str) -> dict[str, list[str]]:
 
 
 def test_predictions_are_joined_with_the_split(written):
-    frame = load_predictions(*written(), folds=[2, 0])
+    frame = load_predictions(*written(), folds=[2, 0], source=MAIN)
     assert frame["model_fold"].unique().tolist() == [2, 0]
     assert class_names(frame) == ["NA", "sick"]
-    row = frame[(frame["path"] == "Testing/sick/6.jpg") & (frame["model_fold"] == 0)].iloc[0]
+    row = frame[(frame["path"] == "scans/Testing/sick/6.jpg") & (frame["model_fold"] == 0)].iloc[0]
     assert (row["label"], row["patient"], row["group"], row["p_sick"]) == ("sick", "p4", "g4", 0.1)
     assert probabilities(frame).sum(axis=1) == pytest.approx(1)
-    unknown = frame[frame["path"] == "Testing/NA/5.jpg"].iloc[0]
+    unknown = frame[frame["path"] == "scans/Testing/NA/5.jpg"].iloc[0]
     assert (unknown["label"], unknown["patient"]) == ("NA", "")  # not taken for missing values
 
 
+def test_the_rows_of_one_source_are_read(written):
+    whole = written()
+    frame = load_predictions(*whole, folds=[0, 1, 2], source=FURTHER)
+    test = frame[frame["role"] == "test"]
+    assert test["path"].tolist() == ["others/odd/9.jpg", "others/odd/8.jpg", "others/sick/10.jpg"]
+    assert test["label"].tolist() == ["NA|sick", "NA|sick", "sick"]
+    assert test["copies"].tolist() == ["", "scans/Training/sick/3.jpg", ""]
+    # What shares a group with a learned image: 9 is not learned from, and the patient it shares is not either.
+    assert test["group_in_training"].tolist() == [False, True, True]
+    assert set(load_predictions(*whole, folds=[0, 1, 2], source=MAIN)["source"]) == {MAIN}
+    assert load_predictions(*whole, folds=[0], source="no such source").empty
+
+
+def test_what_is_never_learned_from_leaks_nothing(written):
+    """Image 9 of the further source shows the patient of the official image 7: a leak only if it is learned from."""
+    for target, leaked in (("", ["6"]), ("sick", ["6", "7"])):
+        split = SPLIT.replace("p7,,g7,0,\n", f"p7,,g7,0,{target}\n")
+        frame = load_predictions(*written(split=split), folds=[0, 1, 2], source=MAIN)
+        assert members(frame, "patient")["official_leaked"] == leaked
+
+
+SHARED = """\
+path,source,label,copies,group,joined
+clinic/sick/1.jpg,clinic,sick,scans/Training/sick/3.jpg,g3,g3
+clinic/sick/2.jpg,clinic,sick,clinic/sick/2.jpg,g7,g7
+clinic/sick/3.jpg,clinic,sick,clinic/sick/3.jpg,g5,g5
+clinic/NA/4.jpg,clinic,NA,clinic/NA/4.jpg,clinic/NA/4.jpg,g5
+clinic/NA/4.jpg,clinic,NA,clinic/NA/4.jpg,clinic/NA/4.jpg,g10
+clinic/NA/5.jpg,clinic,NA,clinic/NA/5.jpg,clinic/NA/5.jpg,
+clinic/odd/6.jpg,clinic,NA|sick,clinic/NA/5.jpg,clinic/NA/5.jpg,
+ward/sick/1.jpg,ward,sick,ward/sick/1.jpg,ward/sick/1.jpg,
+"""
+
+
+@pytest.fixture
+def strangers(written, tmp_path: Path):
+    """Writes what the audit found of two external sources, and predictions; reads those of one."""
+
+    def read(source: str, split: str = SPLIT) -> pd.DataFrame:
+        folder, folds = written(split=split)
+        (tmp_path / "external.csv").write_text(SHARED)
+        table = pd.read_csv(io.StringIO(SHARED), dtype=str, keep_default_na=False).drop_duplicates("path")
+        for name, part in table.groupby("source"):
+            rows = part[["path", "source", "label"]].assign(role="external", p_NA=0.25, p_sick=0.75)
+            rows.to_csv(folder / f"{name}.csv", index=False)
+        return load_external(folder, tmp_path / "external.csv", folds, source)
+
+    return read
+
+
+def test_an_external_image_is_shared_if_what_it_joins_is_learned_from(strangers):
+    """Joined: a learned group; one of the official test, without a target or a fold; two groups; none at all."""
+    frame = strangers("clinic")
+    assert [Path(path).stem for path in frame["path"]] == list("123456")
+    assert frame["group_in_training"].tolist() == [True, False, False, True, False, False]
+    assert frame["copies"].tolist()[4:] == ["clinic/NA/5.jpg"] * 2 and frame["group"][0] == "g3"
+    assert frame["label"][5] == "NA|sick" and class_names(frame) == ["NA", "sick"]
+    assert strangers("ward")["group_in_training"].tolist() == [False]
+
+
+@pytest.mark.parametrize(("fold", "target", "shared"), [("0", "sick", True), ("0", "", False), ("", "sick", False)])
+def test_learned_from_is_what_has_a_target_and_a_fold(strangers, fold, target, shared):
+    split = SPLIT.replace("p7,,g7,0,\n", f"p7,,g7,{fold},{target}\n")
+    assert strangers("clinic", split)["group_in_training"][1] == shared
+
+
 def test_cohorts_of_patient_folds(written):
-    frame = load_predictions(*written(), folds=[0, 1, 2])
+    frame = load_predictions(*written(), folds=[0, 1, 2], source=MAIN)
     found = members(frame, "patient")
     assert list(found) == ["patient_test", "patient_known", "official_test", "official_leaked", "official_clean"]
     assert list(found.values()) == [["1", "2", "3", "4"], ["1", "3", "4"], ["5", "6", "7"], ["6"], ["5", "7"]]
 
 
 def test_official_test_is_scored_by_the_first_fold_named(written):
-    frame = load_predictions(*written(), folds=[2, 0, 1])
+    frame = load_predictions(*written(), folds=[2, 0, 1], source=MAIN)
     official = cohorts.cohorts(frame, "patient")["official_test"]
     assert official["p_sick"].tolist() == pytest.approx([0.3] * 3)
 
@@ -89,7 +167,7 @@ def test_leakage_is_judged_by_the_whole_training_pool(written):
     # The patient of image 6 stands in fold 2 alone: not among the predictions of the first, unseen by the model
     # of the second, and leaked all the same.
     for folds in ([0], [2]):
-        found = members(load_predictions(*written(), folds=folds), "patient")
+        found = members(load_predictions(*written(), folds=folds, source=MAIN), "patient")
         assert (found["official_leaked"], found["official_clean"]) == (["6"], ["5", "7"])
 
 
@@ -97,38 +175,38 @@ def test_exactly_the_folds_named_are_read(written):
     folder, split = written()
     (folder / "fold-9.csv").write_text((folder / "fold-0.csv").read_text())
     (folder / "fold-2.csv").unlink()
-    found = members(load_predictions(folder, split, folds=[0, 1]), "patient")
+    found = members(load_predictions(folder, split, folds=[0, 1], source=MAIN), "patient")
     assert found["patient_test"] == ["1", "2", "3"]
 
 
 def test_cohorts_of_other_strategies(written):
-    frame = load_predictions(*written(), folds=[0, 1, 2])
+    frame = load_predictions(*written(), folds=[0, 1, 2], source=MAIN)
     assert list(members(frame, "random"))[:2] == ["random_test", "patient_known"]
-    frame = load_predictions(*written(roles=("validation", "official_test")), folds=[0])
+    frame = load_predictions(*written(roles=("validation", "official_test")), folds=[0], source=MAIN)
     assert list(members(frame, "official")) == ["official_test", "official_leaked", "official_clean"]
 
 
 def test_empty_cohorts_are_absent(written):
-    anonymous = SPLIT.replace("p1", "").replace("007", "").replace("p4", "").replace("Testing,,g4", "Testing,,g8")
-    frame = load_predictions(*written(split=anonymous), folds=[0, 1, 2])
+    anonymous = SPLIT.replace("p1", "").replace("007", "").replace("p4", "").replace("Testing,,,g4", "Testing,,,g8")
+    frame = load_predictions(*written(split=anonymous), folds=[0, 1, 2], source=MAIN)
     assert list(members(frame, "patient")) == ["patient_test", "official_test", "official_clean"]
-    frame = load_predictions(*written(roles=("validation", "test")), folds=[0, 1, 2])
+    frame = load_predictions(*written(roles=("validation", "test")), folds=[0, 1, 2], source=MAIN)
     assert list(members(frame, "patient")) == ["patient_test", "patient_known"]
 
 
 def test_missing_files_are_named(written):
     folder, split = written()
     with pytest.raises(PipelineError, match=r"fold-7\.csv.*dvc repro"):
-        load_predictions(folder, split, folds=[0, 7])
+        load_predictions(folder, split, folds=[0, 7], source=MAIN)
     with pytest.raises(PipelineError, match=r"no\.csv.*dvc repro"):
-        load_predictions(folder, split.with_name("no.csv"), folds=[0])
+        load_predictions(folder, split.with_name("no.csv"), folds=[0], source=MAIN)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("Training/NA/1.jpg", "Training/NA/gone.jpg", "gone.jpg"),
-        ("Training/NA/1.jpg,NA", "Training/NA/1.jpg,sick", "same label"),
+        ("scans/Training/NA/1.jpg", "scans/Training/NA/gone.jpg", "gone.jpg"),
+        ("NA/1.jpg,scans,NA", "NA/1.jpg,scans,sick", "same label"),
         ("p_sick", "p_ill", "classes"),
         ("0.8,0.2", ",", "between 0 and 1"),
         ("0.8,0.2", "8,-7", "between 0 and 1"),
@@ -137,11 +215,11 @@ def test_missing_files_are_named(written):
 )
 def test_predictions_that_contradict_the_split_or_each_other_are_refused(written, old, new, message):
     folder, split = written()
-    for k in (0, 1) if old.startswith("Training") else (1,):
+    for k in (0, 1) if ".jpg" in old else (1,):
         path = folder / f"fold-{k}.csv"
         path.write_text(path.read_text().replace(old, new))
     with pytest.raises(PipelineError, match=message) as raised:
-        load_predictions(folder, split, folds=[0, 1, 2])
+        load_predictions(folder, split, folds=[0, 1, 2], source=MAIN)
     assert "\n" not in str(raised.value)
 
 
@@ -254,7 +332,50 @@ def test_table_shows_every_cohort_within_100_columns():
     assert "same patient or same picture as a training image" in legend["official_leaked"]
 
 
+def test_cohorts_whose_labels_are_partial_are_in_the_table_without_what_they_lack():
+    classes = ["glioma", "healthy", "pituitary"]
+    labels, values = scored(4, n=400, classes=classes)
+    whole = cohort_metrics(labels, values, classes, healthy="healthy")
+    groups = [f"g{k // 3}" for k in range(400)]
+    partial = [label if label == "healthy" else "glioma|pituitary" for label in labels]
+    tumour = tumour_scores(partial, values, classes, "healthy", 20, groups)
+    stranger = {"n": 400, "n_glioma|pituitary": tumour["n"], "answered": 0.9, "tumour": tumour}
+    metrics = {"patient_test": whole, "source_other": stranger, "external_few": {"n": 3, "answered": 1.0}}
+    lines = metrics_table(metrics).splitlines()
+
+    overall = {cells[0]: cells[1:] for cells in map(str.split, lines[1:4])}
+    assert overall["source_other"] == ["400", *"------"] and overall["external_few"] == ["3", *"------"]
+    assert overall["patient_test"][:2] == ["400", f"{whole['accuracy']:.3f}"]
+    for name in classes:  # a class is stated for the cohorts that know it
+        start = lines.index(name)
+        assert lines[start + 1].split()[0] == "patient_test"
+        assert not lines[start + 2].startswith("  ")
+    start = next(i for i, line in enumerate(lines) if line.startswith("tumour vs. no tumour"))
+    assert lines[start].split()[4:] == ["tumours", "healthy", "sensitivity", "specificity", "ROC-AUC"]
+    rows = {cells[0]: cells[1:] for cells in map(str.split, lines[start + 1 : start + 3])}
+    scores = [f"{tumour[key]:.3f}" for key in ("sensitivity", "specificity", "roc_auc")]
+    # Both know which images show a tumour, and nothing more is asked here.
+    assert rows["source_other"] == rows["patient_test"] == [str(tumour["n"]), str(tumour["n_healthy"]), *scores]
+    assert lines[start + 3] == ""
+    assert [line.split("  ", 1)[0] for line in lines[start + 4 :]] == list(metrics)
+
+
 def test_every_cohort_there_can_be_is_described(written):
-    frame = load_predictions(*written(), folds=[0, 1, 2])
+    frame = load_predictions(*written(), folds=[0, 1, 2], source=MAIN)
     found = {name for strategy in ("patient", "random", "own") for name in cohorts.cohorts(frame, strategy)}
     assert found == set(cohorts.DESCRIPTIONS)
+
+
+def test_cohorts_of_other_sources_are_described_each_in_its_own_words():
+    names = ["source_ward", "external_ward", "external_ward_shared", "external_ward_clean", "patient_test"]
+    said = [cohorts.description(name) for name in names]
+    assert len(set(said)) == 5 and not any("\n" in line for line in said)
+    assert said == [cohorts.description(name.replace("ward", "clinic")) for name in names]
+    assert said[-1] == cohorts.DESCRIPTIONS["patient_test"]
+
+
+def test_descriptions_of_other_sources_are_no_longer_than_those_of_the_main_one():
+    """The table has room for these."""
+    names = ["source_ward", "external_ward", "external_ward_shared", "external_ward_clean"]
+    longest = max(map(len, cohorts.DESCRIPTIONS.values()))
+    assert [name for name in names if len(cohorts.description(name)) > longest] == []

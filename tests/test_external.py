@@ -1,27 +1,114 @@
-"""A further data set that is only tested on."""
+"""Sources that are only tested on."""
 
 import json
 import shutil
+from pathlib import Path
 
 import pandas as pd
-from conftest import run, with_params
+import pytest
+from conftest import SMALL, run, with_params
+from test_pipeline import stages_run
+
+PHANTOMS, SECOND = (SMALL["data"]["sources"][name] for name in ("phantoms", "second"))
 
 
-def test_a_further_data_set_is_a_cohort_of_its_own(small_clone, tmp_path):
+def table(project: Path, path: str) -> pd.DataFrame:
+    return pd.read_csv(project / path, keep_default_na=False, dtype={"fold": str})
+
+
+def with_sources(project: Path, **sources: dict) -> Path:
+    return with_params(project, data={"sources": {"phantoms": PHANTOMS} | sources})
+
+
+def test_an_external_source_is_a_cohort_of_its_own(small_clone, tmp_path):
     """The published test folder, brought a second time as a stranger, scores as it did."""
     other = tmp_path / "hospital"
-    shutil.copytree(small_clone / "data/raw/Testing", other)
-    with_params(small_clone, evaluate={"external": [str(other)]})
-    run("dvc", "repro", "evaluate", cwd=small_clone)
-    metrics = json.loads((small_clone / "metrics/test.json").read_text(encoding="utf-8"))
-    known, brought = metrics["official_test"], metrics["external_hospital"]
-    for score in ("n", "accuracy", "macro_f1", "log_loss", "ece", "confusion"):
-        assert brought[score] == known[score], score
-    assert brought["conformal"]["coverage_90"]["coverage"] == known["conformal"]["coverage_90"]["coverage"]
-    assert not [key for key in brought if "_ci_" in key]  # whose patients these are, nobody said
-    sets = pd.read_csv(small_clone / "data/predictions/external/sets.csv")
-    assert sets["path"].tolist() == [str(other)]
+    shutil.copytree(small_clone / "data/raw/phantoms/Testing", other)
+    hospital = {"dataset": f"folder:{other}", "role": "external"}
+    with_sources(small_clone, second=SECOND, hospital=hospital)
+    learned = ["data/audit/groups.csv", "data/split/folds.csv", "models/fold-0/model.keras", "metrics/audit.json"]
+    before = [(small_clone / path).read_bytes() for path in learned]
+    ran = stages_run(run("dvc", "repro", "evaluate", cwd=small_clone).stdout)
+    # What is learned does not depend on it.
+    assert set(ran) == {"download@hospital", "preprocess", "audit", "external", "evaluate"}
+    assert [(small_clone / path).read_bytes() for path in learned] == before
+
+    def compare() -> None:
+        metrics = json.loads((small_clone / "metrics/test.json").read_text(encoding="utf-8"))
+        pairs = {"": "test", "_shared": "leaked", "_clean": "clean"}
+        found = {name for name in metrics if name.startswith("external_")}
+        assert found == {f"external_hospital{own}" for own, known in pairs.items() if f"official_{known}" in metrics}
+        assert len(found) > 1
+        for name in found:
+            brought = metrics[name]
+            known = metrics["official_" + pairs[name.removeprefix("external_hospital")]]
+            # Whose patients these are, nobody said: they follow from the pictures.
+            for score in known.keys() - {"patients"}:
+                assert brought[score] == known[score], (name, score)
+
+    compare()
+    predicted = table(small_clone, "data/predictions/external/hospital.csv")
+    own = table(small_clone, "data/predictions/test/fold-0.csv").query("role == 'official_test'")
+    assert set(predicted["source"]) == {"hospital"} and set(predicted["role"]) == {"external"}
+    same = ["path", "label", *predicted.filter(regex="^(p|raw)_").columns]
+    own = own.assign(path=own["path"].str.replace("phantoms/Testing/", "hospital/"))
+    pd.testing.assert_frame_equal(predicted[same], own[same].reset_index(drop=True))
+    for folder in ("data/predictions/external", "data/external"):
+        assert table(small_clone, f"{folder}/sources.csv")["source"].tolist() == ["hospital"]
 
     (other / "no_tumor").rename(other / "healthy")
-    failed = run("dvc", "repro", "--force", "--single-item", "external", cwd=small_clone, fails=True)
-    assert "found ['healthy']: rename the folders" in failed.stderr and "Traceback" not in failed.stderr
+    run("dvc", "repro", "--force", "--single-item", "download@hospital", cwd=small_clone)
+    failed = run("dvc", "repro", "evaluate", cwd=small_clone, fails=True)
+    assert "error: expected the classes" in failed.stderr and "Traceback" not in failed.stderr
+    assert "the folder 'healthy'" in failed.stderr and "data.sources.hospital.labels" in failed.stderr
+    with_sources(small_clone, second=SECOND, hospital=hospital | {"labels": {"healthy": "no_tumor"}})
+    run("dvc", "repro", "evaluate", cwd=small_clone)
+    compare()
+
+    # A source that is no longer named leaves no score behind.
+    with_sources(small_clone, second=SECOND)
+    run("dvc", "repro", "evaluate", cwd=small_clone)
+    metrics = json.loads((small_clone / "metrics/test.json").read_text(encoding="utf-8"))
+    assert not [name for name in metrics if name.startswith("external_")]
+    assert {path.name for path in (small_clone / "data/predictions/external").iterdir()} == {"sources.csv"}
+
+
+def test_partial_labels_of_an_external_source(small_clone):
+    """The second set, which was learned from, as an external one."""
+    folds = table(small_clone, "data/split/folds.csv")
+    with_sources(small_clone, second=SECOND | {"role": "external"})
+    ran = stages_run(run("dvc", "repro", "evaluate", cwd=small_clone).stdout)
+    assert not {"download@phantoms", "download@second"} & set(ran)
+    # The folds of the main source are its own.
+    again, main = table(small_clone, "data/split/folds.csv"), folds[folds["source"] == "phantoms"]
+    pd.testing.assert_frame_equal(again, main.reset_index(drop=True))
+    assert set(table(small_clone, "data/prepared/index.csv")["source"]) == {"phantoms"}
+    assert set(table(small_clone, "data/external/second/index.csv")["source"]) == {"second"}
+
+    truth = table(small_clone, "data/raw/second/truth.csv")
+    predicted = table(small_clone, "data/predictions/external/second.csv")
+    assert predicted["path"].tolist() == [f"second/{path}" for path in truth["path"]]
+    metrics = json.loads((small_clone / "metrics/test.json").read_text(encoding="utf-8"))
+    # Copies of the training pool; the patients of the test folder are in that folder alone.
+    shared = truth["copy_of"].str.startswith("Training/")
+    assert shared.any()
+    for name, rows in {"": shared | True, "_shared": shared, "_clean": ~shared}.items():
+        cohort, part, labels = (
+            metrics[f"external_second{name}"],
+            predicted[rows.to_numpy()],
+            truth[rows]["folder_label"],
+        )
+        assert cohort["n"] == len(part)
+        counts = {"n_glioma|meningioma|pituitary": (labels == "yes").sum(), "n_no_tumor": (labels == "no").sum()}
+        assert {key: value for key, value in cohort.items() if key.startswith("n_")} == {
+            key: count for key, count in counts.items() if count
+        }
+        assert not {"accuracy", "macro_f1", "per_class", "confusion"} & cohort.keys()
+        if set(labels) == {"yes", "no"}:
+            called = part.filter(regex="^p_").idxmax(axis=1) != "p_no_tumor"
+            tumour = (labels == "yes").to_numpy()
+            assert cohort["tumour"]["sensitivity"] == pytest.approx(called[tumour].mean(), abs=1e-6)
+            assert cohort["tumour"]["specificity"] == pytest.approx(1 - called[~tumour].mean(), abs=1e-6)
+            assert (cohort["tumour"]["n"], cohort["tumour"]["n_healthy"]) == (tumour.sum(), (~tumour).sum())
+        else:
+            assert "tumour" not in cohort

@@ -5,9 +5,9 @@ import pytest
 
 from brain_tumor.errors import PipelineError
 from brain_tumor.prepare.fixes import apply_fixes, read_fixes
-from brain_tumor.source.layout import ImageFile
+from brain_tumor.prepare.sources import SourceImage
 
-FILES = [ImageFile(f"Training/{label}/{k}.png", "Training", label) for label in "ab" for k in range(3)]
+FILES = [SourceImage(f"scans/Training/{label}/{k}.png", "scans", "Training", label) for label in "ab" for k in range(3)]
 
 
 def written(folder, *rows: str):
@@ -17,14 +17,16 @@ def written(folder, *rows: str):
 
 
 def test_images_are_dropped_and_relabelled(tmp_path):
-    path = written(tmp_path, "Training/a/1.png,drop,blurred", 'Training/b/0.png,relabel:a,"seen, and wrong"')
+    path = written(
+        tmp_path, "scans/Training/a/1.png,drop,blurred", 'scans/Training/b/0.png,relabel:a,"seen, and wrong"'
+    )
     kept = apply_fixes(FILES, read_fixes(path))
     assert [(file.path, file.label) for file in kept] == [
-        ("Training/a/0.png", "a"),
-        ("Training/a/2.png", "a"),
-        ("Training/b/0.png", "a"),
-        ("Training/b/1.png", "b"),
-        ("Training/b/2.png", "b"),
+        ("scans/Training/a/0.png", "a"),
+        ("scans/Training/a/2.png", "a"),
+        ("scans/Training/b/0.png", "a"),
+        ("scans/Training/b/1.png", "b"),
+        ("scans/Training/b/2.png", "b"),
     ]
     assert apply_fixes(FILES, read_fixes(written(tmp_path))) == FILES
 
@@ -32,12 +34,12 @@ def test_images_are_dropped_and_relabelled(tmp_path):
 @pytest.mark.parametrize(
     "row, said",
     [
-        ("Training/a/1.png,delete,x", "'delete'"),
-        ("Training/a/1.png,,x", "drop or relabel:<class>"),
-        ("Training/a/9.png,drop,x", "'Training/a/9.png'"),
-        ("Training/a/1.png,relabel:c,x", "['a', 'b']"),
-        ("Training/a/1.png,relabel:,x", "['a', 'b']"),
-        ("Training/a/1.png,drop,x\nTraining/a/1.png,relabel:b,y", "several"),
+        ("scans/Training/a/1.png,delete,x", "'delete'"),
+        ("scans/Training/a/1.png,,x", "drop or relabel:<class>"),
+        ("scans/Training/a/9.png,drop,x", "'scans/Training/a/9.png'"),
+        ("scans/Training/a/1.png,relabel:c,x", "['a', 'b']"),
+        ("scans/Training/a/1.png,relabel:,x", "['a', 'b']"),
+        ("scans/Training/a/1.png,drop,x\nscans/Training/a/1.png,relabel:b,y", "several"),
     ],
 )
 def test_a_fix_that_does_not_fit_is_refused(tmp_path, row, said):

@@ -20,6 +20,7 @@ def test_nothing_crosses_the_folds(tmp_path, seed, strategy):
     table = split(tmp_path, index, facts, strategy=strategy, seed=seed)
     assert list(table.columns) == FOLD_COLUMNS
     assert table["path"].tolist() == index["path"].tolist()
+    assert table["target"].tolist() == index["label"].tolist()  # what one source says of its images is learned
     official = (index["folder"] == "Testing").to_numpy()
     assert (table["fold"][official] == "").all()
     assert set(table["fold"][~official]) == {str(k) for k in range(FOLDS)}
@@ -195,7 +196,7 @@ def test_a_split_of_the_user_may_name_its_parts(tmp_path):
 @pytest.mark.parametrize(
     "rows, folds, said",
     [
-        (slice(0, 29), "012" * 10, "'Training/b/029.png' and 0 others are missing"),
+        (slice(0, 29), "012" * 10, "'scans/Training/b/029.png' and 0 others are missing"),
         (slice(0, 30), "012" * 9 + "01x", "'x'"),
         (slice(0, 30), "01" * 15, "['0', '1']"),
         (slice(0, 0), "012" * 10, "and 29 others"),

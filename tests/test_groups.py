@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pandas as pd
 import pytest
-from scan_tables import connected, grouped, identical, pool, random_data_set, split
+from scan_tables import MAIN, NO_JOINS, connected, grouped, identical, pool, random_data_set, split
 
 from brain_tumor.audit.groups import GROUP_COLUMNS, PROVENANCE, group_table, known_patients, merge_groups
 from brain_tumor.errors import PipelineError
@@ -76,13 +76,13 @@ def test_pairs_that_were_not_accepted_join_nothing(tmp_path):
 def test_a_chain_that_swallows_everything_is_refused(tmp_path):
     index = pool(40).assign(sha256=[f"{max(k, 9)}" for k in range(40)])  # ten files of one content
     assert grouped(tmp_path, index, max_share=0.25)["group"].value_counts().max() == 10
-    with pytest.raises(PipelineError, match=r"one of 10 \(25\.0%\) around 'Training/a/000\.png'"):
+    with pytest.raises(PipelineError, match=r"one of 10 \(25\.0%\) around 'scans/Training/a/000\.png'"):
         grouped(tmp_path, index, max_share=0.24)
 
 
 # --- own patients
 
-PATHS = pd.Series(["a/p01_1.png", "a/p01_2.png", "b/p02_1.png", "b/unknown.png"])
+PATHS = pd.Series([f"{MAIN}/{name}.png" for name in ("a/p01_1", "a/p01_2", "b/p02_1", "b/unknown")])
 
 
 @pytest.mark.parametrize(
@@ -95,41 +95,47 @@ PATHS = pd.Series(["a/p01_1.png", "a/p01_2.png", "b/p02_1.png", "b/unknown.png"]
     ],
 )
 def test_patients_by_an_expression(expression, expected):
-    assert known_patients(PATHS, NOBODY, expression).tolist() == expected
+    assert known_patients(PATHS, NOBODY, expression, MAIN).tolist() == expected
+
+
+def test_the_same_number_in_another_source_is_another_patient():
+    both = pd.concat([PATHS, PATHS.str.replace(MAIN, "others")], ignore_index=True)
+    found = known_patients(both, NOBODY, r"(p\d+)_", MAIN).tolist()
+    assert found == ["p01", "p01", "p02", "", "others/p01", "others/p01", "others/p02", ""]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_patients_from_a_table(tmp_path, encoding):
     (tmp_path / "own.csv").write_text(
-        "age,path,patient\n50,b/p02_1.png,007\n,a/p01_1.png,NA\n,b/unknown.png,\n", encoding
+        "age,path,patient\n50,scans/b/p02_1.png,007\n,scans/a/p01_1.png,NA\n,scans/b/unknown.png,\n", encoding
     )
     own = read_table(tmp_path / "own.csv")
-    assert known_patients(PATHS, own, None).tolist() == ["NA", "", "007", ""]
-    assert known_patients(PATHS, own, r"(p\d+)_").tolist() == ["NA", "p01", "007", ""]
+    assert known_patients(PATHS, own, None, MAIN).tolist() == ["NA", "", "007", ""]
+    assert known_patients(PATHS, own, r"(p\d+)_", MAIN).tolist() == ["NA", "p01", "007", ""]
 
 
 @pytest.mark.parametrize(
     "rows, said",
     [
-        ([("elsewhere/p01_1.png", "1")], "elsewhere/p01_1.png"),
-        ([("a/p01_1.png", "1"), ("a/p01_1.png", "2")], "several"),
+        ([("elsewhere/a/p01_1.png", "1")], "elsewhere/a/p01_1.png"),
+        ([("scans/a/p01_1.png", "1"), ("scans/a/p01_1.png", "2")], "several"),
     ],
 )
 def test_a_table_of_patients_that_does_not_fit(rows, said):
     with pytest.raises(PipelineError, match=said):
-        known_patients(PATHS, pd.DataFrame(rows, columns=["path", "patient"]), None)
+        known_patients(PATHS, pd.DataFrame(rows, columns=["path", "patient"]), None, MAIN)
 
 
 @pytest.mark.parametrize("expression", ["(", "(?P<x", "*", "q", "x*", "(zz)?_1"])
 def test_an_expression_that_is_wrong_or_gives_no_patient(expression):
     with pytest.raises(PipelineError) as caught:
-        known_patients(PATHS, NOBODY, expression)
+        known_patients(PATHS, NOBODY, expression, MAIN)
     assert repr(expression) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_own_patients_hold_the_images_together(tmp_path):
-    index = pool(80).assign(path=lambda t: [f"Training/{c}/p{k // 8}_{k}.png" for k, c in enumerate(t["label"])])
+    index = pool(80).assign(path=lambda t: [f"{MAIN}/Training/{c}/p{k // 8}_{k}.png" for k, c in enumerate(t["label"])])
     table = split(tmp_path, index, folds=3, expression=r"(p\d+)_")
     assert table["patient"].tolist() == [f"p{k // 8}" for k in range(80)]
     assert (table.groupby("patient")["fold"].nunique() == 1).all()
@@ -174,7 +180,7 @@ def test_the_published_patients_do_not_cross_the_folds():
     rows = published()
     index = pd.DataFrame(
         [
-            {"path": row["path"], "sha256": row["sha256"], "label": label, "folder": folder}
+            {"path": f"{MAIN}/{row['path']}", "sha256": row["sha256"], "source": MAIN, "label": label, "folder": folder}
             for row in rows
             for folder, label, _ in [row["path"].split("/")]
         ]
@@ -183,7 +189,7 @@ def test_the_published_patients_do_not_cross_the_folds():
     groups = group_table(index, identical(index), nobody, max_share=0.1)
     nothing = pd.DataFrame(columns=["path", "fold"], dtype=str)
     options = {"folds": 5, "seed": 0, "official_test": "Testing", "own_folds": nothing}
-    table = split_table(index, groups, strategy="patient", **options)
+    table = split_table(index, groups, NO_JOINS, main=MAIN, strategy="patient", **options)
     in_pool = table[table["fold"] != ""]
     assert len(in_pool) == 2870
     known = in_pool[in_pool["patient"] != ""]

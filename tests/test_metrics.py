@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 import sklearn.metrics as sk
+from scipy.stats import binom
 from scored import CLASSES, one_hot, scored
 
 from brain_tumor.metrics import curves
+from brain_tumor.metrics.bootstrap import group_draws
 from brain_tumor.metrics.reliability import expected_calibration_error, reliability_table
-from brain_tumor.metrics.scores import cohort_metrics
+from brain_tumor.metrics.scores import cohort_metrics, tumour_scores, tumour_side, tumour_type_scores
 
 
 def leaves(value, prefix=()):
@@ -204,6 +206,7 @@ def test_tumour_against_none():
     truth, called = np.array(labels) != "healthy", values.argmax(axis=1) != 1
     expected = {
         "n": truth.sum(),
+        "n_healthy": (~truth).sum(),
         "sensitivity": sk.recall_score(truth, called),
         "specificity": sk.recall_score(~truth, ~called),
         "precision": sk.precision_score(truth, called),
@@ -216,6 +219,99 @@ def test_tumour_against_none():
     assert "tumour" not in cohort_metrics([labels[i] for i in ill], values[ill], classes, healthy="healthy")
 
 
+KINDS = ["glioma", "healthy", "meningioma", "pituitary"]
+
+
+def partly_labelled(seed: int, n: int = 400) -> tuple[list[str], list[str], np.ndarray]:
+    """True classes, labels most of which name several of them, some with the healthy one, and probabilities."""
+    true, values = scored(seed, n=n, classes=tuple(KINDS))
+    random, labels = np.random.default_rng(seed), []
+    for name in true:
+        others = {kind for kind in KINDS if random.random() < 0.4}
+        label = "|".join(sorted({name} | others)) if random.random() < 0.7 else name
+        labels.append(label)
+    return true, labels, values
+
+
+@pytest.mark.parametrize(
+    ("label", "side"),
+    [("healthy", "healthy"), ("glioma", "tumour"), ("glioma|pituitary", "tumour"), ("glioma|healthy", "")],
+)
+def test_a_partial_label_says_tumour_or_healthy_or_neither(label, side):
+    assert tumour_side(label, "healthy") == side
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tumour_against_none_where_labels_are_partial(seed):
+    """Images that may be both are left out; all others are known to be one of the two."""
+    true, labels, values = partly_labelled(seed)
+    known = np.array([label == "healthy" or "healthy" not in label for label in labels])
+    assert (~known).sum() > 20 and sum("|" in label for label in np.array(labels)[known]) > 20
+    truth = (np.array(true) != "healthy")[known]
+    called, score = values.argmax(axis=1)[known] != 1, 1 - values[known, 1].astype(np.float64)
+    groups = np.arange(len(labels)) // 3
+    got = tumour_scores(labels, values, KINDS, "healthy", 20, groups)
+    assert (got["n"], got["n_healthy"]) == (truth.sum(), (~truth).sum())
+    assert got["sensitivity"] == pytest.approx(sk.recall_score(truth, called), abs=1e-6)
+    assert got["specificity"] == pytest.approx(sk.recall_score(~truth, ~called), abs=1e-6)
+    assert got["precision"] == pytest.approx(sk.precision_score(truth, called), abs=1e-6)
+    assert got["f1"] == pytest.approx(sk.f1_score(truth, called), abs=1e-6)
+    assert got["roc_auc"] == pytest.approx(sk.roc_auc_score(truth, score), abs=1e-6)
+    for name in ("sensitivity", "specificity", "roc_auc"):
+        assert got[f"{name}_ci_low"] < got[name] < got[f"{name}_ci_high"]
+    # Neither which kinds a label names nor the images that are left out make a difference.
+    plain = np.where(truth, "glioma", "healthy")
+    assert tumour_scores(plain, values[known], KINDS, "healthy", 20, groups[known]) == got
+    without = {name: value for name, value in got.items() if "_ci_" not in name}
+    assert tumour_scores(labels, values, KINDS, "healthy", 20) == without
+    assert tumour_scores(labels, values, KINDS, "healthy", int((~truth).sum())) == without
+    assert tumour_scores(labels, values, KINDS, "healthy", int((~truth).sum()) + 1) == {}
+    assert tumour_scores(["glioma|healthy"] * len(labels), values, KINDS, "healthy", 0) == {}
+
+
+def test_kinds_of_tumour_are_told_apart_on_tumours_alone():
+    labels, values = scored(0, n=500, classes=tuple(KINDS))
+    groups = np.array([f"g{k // 4}" for k in range(500)])
+    got = tumour_type_scores(labels, values, KINDS, "healthy", 20, groups)
+    rows = np.array(labels) != "healthy"
+    actual, called = np.array(labels)[rows], np.array(KINDS)[values.argmax(axis=1)][rows]
+    options = {"labels": ["glioma", "meningioma", "pituitary"], "average": "macro"}
+    assert (called == "healthy").any()  # missed tumours count
+    assert got["n"] == rows.sum()
+    assert got["macro_f1"] == pytest.approx(sk.f1_score(actual, called, **options), abs=1e-6)
+    codes, draws = group_draws(groups[rows])
+    weights = draws[:, codes].astype(float)
+    drawn = np.mean(
+        [
+            2
+            * weights
+            @ ((actual == kind) & (called == kind))
+            / (weights @ (actual == kind) + weights @ (called == kind))
+            for kind in options["labels"]
+        ],
+        axis=0,
+    )
+    some = [sk.f1_score(actual, called, sample_weight=counts[codes], **options) for counts in draws[:20]]
+    assert drawn[:20] == pytest.approx(some)
+    bounds = [got["macro_f1_ci_low"], got["macro_f1_ci_high"]]
+    assert bounds == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=1e-6)
+    assert cohort_metrics(labels, values, KINDS, 20, groups, healthy="healthy")["tumour_types"] == got
+    assert tumour_type_scores(labels, values, KINDS, "healthy", 20) == {"n": got["n"], "macro_f1": got["macro_f1"]}
+
+
+def test_kinds_of_tumour_need_enough_images_of_each():
+    labels, values = scored(2, n=500, classes=tuple(KINDS))
+    fewest = min(labels.count(name) for name in KINDS if name != "healthy")
+    assert tumour_type_scores(labels, values, KINDS, "healthy", fewest)
+    assert tumour_type_scores(labels, values, KINDS, "healthy", fewest + 1) == {}
+    assert tumour_type_scores(["healthy"] * 500, values, KINDS, "healthy", 1) == {}
+    # The healthy class needs none.
+    ill = [i for i, label in enumerate(labels) if label != "healthy"]
+    part = [labels[i] for i in ill], values[ill]
+    assert tumour_type_scores(*part, KINDS, "healthy", 20) == tumour_type_scores(labels, values, KINDS, "healthy", 20)
+    assert "tumour_types" not in cohort_metrics(labels, values, KINDS, healthy="no such class")
+
+
 def test_patients_are_judged_by_the_majority_of_their_images():
     labels = ["ant", "ant", "ant", "bee", "bee", "cat", "ant"]
     values = one_hot(["ant", "bee", "ant", "bee", "cat", "ant", "dog"])
@@ -225,11 +321,25 @@ def test_patients_are_judged_by_the_majority_of_their_images():
     assert got == {
         "n": 3,
         "accuracy": 0.666667,
+        "accuracy_ci_low": 0.0,  # of the 27 ways to draw three, one takes r alone and eight never do
+        "accuracy_ci_high": 1.0,
         "ant": {"n": 1, "recall": 1.0},
         "bee": {"n": 1, "recall": 1.0},
         "cat": {"n": 1, "recall": 0.0},
     }
     assert "patients" not in cohort_metrics(labels, values, CLASSES, patients=[""] * 7)
+
+
+def test_the_interval_of_patients_is_over_patients():
+    """Each is right or wrong as a whole: what a draw of 80 gets right is a binomial number."""
+    right = np.arange(80) >= 24
+    sizes = np.random.default_rng(0).integers(1, 9, 80)
+    patients = np.repeat([f"p{k}" for k in range(80)], sizes)
+    values = one_hot(list(np.repeat(np.where(right, "ant", "bee"), sizes)))
+    got = cohort_metrics(["ant"] * len(values), values, CLASSES, patients=patients)["patients"]
+    assert (got["n"], got["accuracy"]) == (80, 0.7)
+    expected = binom(80, 0.7).ppf([0.025, 0.975]) / 80
+    assert [got["accuracy_ci_low"], got["accuracy_ci_high"]] == pytest.approx(expected, abs=1 / 80)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -28,7 +28,7 @@ expect.set_options(timeout=60_000)
 
 @pytest.fixture(scope="module")
 def scans(small_run):
-    return sorted((small_run / "data/raw").rglob("*.jpg"))
+    return sorted((small_run / "data/raw/phantoms").rglob("*.jpg"))
 
 
 @contextmanager

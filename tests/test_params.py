@@ -1,5 +1,6 @@
 """params.yaml is checked before anything runs; what is wrong is said in one line."""
 
+import io
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from brain_tumor.errors import PipelineError
-from brain_tumor.params import load_params
+from brain_tumor.params import Source, load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -36,6 +37,17 @@ def edited(folder: Path, key: str, yaml_value: str | None, rename: str | None = 
     return path
 
 
+def with_sources(folder: Path, sources: object, main: object = "a") -> Path:
+    """The committed file with other sources."""
+    yaml, written = YAML(typ="safe", pure=True), io.StringIO()
+    content = yaml.load(COMMITTED)
+    content["data"] |= {"main": main, "sources": sources}
+    yaml.dump(content, written)
+    path = folder / "params.yaml"
+    path.write_text(written.getvalue(), encoding="utf-8")
+    return path
+
+
 def complaint(path: Path) -> str:
     with pytest.raises(PipelineError) as caught:
         load_params(path)
@@ -47,7 +59,14 @@ def complaint(path: Path) -> str:
 
 def test_the_committed_file_is_valid_and_read_as_it_stands():
     params = load_params(ROOT / "params.yaml")
-    assert params.model_dump() == YAML(typ="safe", pure=True).load(COMMITTED)
+    assert params.model_dump(exclude_unset=True) == YAML(typ="safe", pure=True).load(COMMITTED)
+    # Nothing is left to a default but what a source may leave out.
+    for name, source in params.data.sources.items():
+        assert Source.model_fields.keys() - source.model_fields_set <= {"role", "labels"}, name
+        default = {"role": "learn", "labels": {}}
+        assert source.model_dump() == default | source.model_dump(exclude_unset=True)
+    dumped = params.model_dump(exclude={"data": {"sources"}})
+    assert dumped == params.model_dump(exclude={"data": {"sources"}}, exclude_unset=True)
 
 
 def test_every_knob_has_a_comment():
@@ -64,7 +83,14 @@ def test_every_knob_has_a_comment():
             path = [*path[: len(match[1]) // 2], match[2]]
             if re.search(r" # *\w", line[match.end() :]):
                 commented.add(tuple(path))
-    assert set(leaves(YAML(typ="safe", pure=True).load(COMMITTED))) - commented == set()
+    content = YAML(typ="safe", pure=True).load(COMMITTED)
+    assert {knob(path) for path in leaves(content)} - {knob(path) for path in commented} == set()
+    assert {("data", "sources", "<name>", field) for field in Source.model_fields} <= {knob(p) for p in commented}
+
+
+def knob(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The knob of a value: names of sources and of class folders are the user's own."""
+    return ("data", "sources", "<name>", *path[3:4]) if path[:2] == ("data", "sources") else path
 
 
 @pytest.mark.parametrize("text", ["1e-05", "1e-5", "1E-5", "0.00001", "1.0e-5"])
@@ -119,11 +145,139 @@ def test_a_key_that_moved_is_found_in_its_section(tmp_path, name):
     [
         ("owner-1/some_set", ("kaggle", "owner-1/some_set")),
         ("folder:~/my scans/a:b", ("folder", "~/my scans/a:b")),
-        ("phantoms", ("phantoms", "phantoms")),
+        ("phantoms", ("phantoms", "")),
+        ("phantoms:second", ("phantoms", ":second")),
     ],
 )
 def test_the_kinds_of_data_sets(tmp_path, value, source):
-    assert load_params(edited(tmp_path, "data.dataset", value)).data.source == source
+    assert load_params(edited(tmp_path, "data.sources.sartaj.dataset", value)).data.sources["sartaj"].kind == source
+
+
+def test_the_main_source_is_learned_from_first_then_the_others_by_name(tmp_path):
+    learn, external = {"dataset": "phantoms"}, {"dataset": "phantoms:second", "role": "external"}
+    sources = {"z": learn, "x": external, "m": learn, "b": learn | {"role": "learn"}, "k": external, "B-1": learn}
+    data = load_params(with_sources(tmp_path, sources, main="m")).data
+    assert data.learned == ["m", "B-1", "b", "z"]
+    assert data.external == ["k", "x"]
+    single = load_params(with_sources(tmp_path, {"a": learn})).data
+    assert (single.learned, single.external) == (["a"], [])
+
+
+def test_a_class_folder_is_a_class_several_classes_or_dropped(tmp_path):
+    labels = {"yes": ["glioma", "meningioma"], "no": "no_tumor", "other": "drop"}
+    sources = {"a": {"dataset": "phantoms"}, "b": {"dataset": "phantoms:second", "labels": labels}}
+    params = load_params(with_sources(tmp_path, sources))
+    assert params.data.sources["b"].labels == labels
+    assert (params.data.sources["b"].role, params.data.sources["a"].labels) == ("learn", {})
+
+
+@pytest.mark.parametrize("name", ["a", "a-longer-name-than-any-key"])
+@pytest.mark.parametrize(
+    "wrong, nearest",
+    [("datset", "dataset"), ("data_set", "dataset"), ("rol", "role"), ("roles", "role"), ("label", "labels")],
+)
+def test_an_unknown_key_of_a_source_is_named_with_the_nearest_one(tmp_path, name, wrong, nearest):
+    text = complaint(with_sources(tmp_path, {name: {"dataset": "phantoms", wrong: "odd"}}, main=name))
+    assert f"'data.sources.{name}.{wrong}'" in text and "'odd'" in text
+    assert f"'data.sources.<name>.{nearest}'" in text
+
+
+@pytest.mark.parametrize(
+    "line, key, received",
+    [
+        ("data:\n  dataset: phantoms", "data.dataset", "'phantoms'"),
+        ("evaluate:\n  external: [scans/hospital]", "evaluate.external", "['scans/hospital']"),
+        ("evaluate:\n  external: []", "evaluate.external", "[]"),
+    ],
+)
+def test_a_key_of_former_versions_is_refused(tmp_path, line, key, received):
+    path = tmp_path / "params.yaml"
+    section = line.partition("\n")[0]
+    path.write_text(re.sub(rf"^{section}( .*)?$", line, COMMITTED, count=1, flags=re.M), encoding="utf-8")
+    text = complaint(path)
+    assert f"unknown key {key!r}" in text and received in text
+
+
+def test_a_file_of_a_former_version_is_refused_by_its_first_former_key(tmp_path):
+    """Neither the sources nor the main one are there; what is wrong is the key that took their place."""
+    path = tmp_path / "params.yaml"
+    data = "data:\n  dataset: phantoms\n  retries: 3\n  stall_seconds: 60.0\n"
+    path.write_text(re.sub(r"^data:.*\n( .*\n)+", data, COMMITTED, flags=re.M), encoding="utf-8")
+    text = complaint(path)
+    assert "unknown key 'data.dataset'" in text
+    assert "'data.sources.<name>.dataset'" in text
+
+
+@pytest.mark.parametrize(
+    "sources, main, said",
+    [
+        ({"a": {}, "b": {}}, "c", ["data.main", "'c'", "data.sources", "['a', 'b']"]),
+        ({"a": {}}, "A", ["data.main", "'A'", "['a']"]),
+        ({}, "a", ["data.main", "'a'", "[]"]),
+        ({"a": {"role": "external"}, "b": {}}, "a", ["data.sources.a.role", "'external'", "data.main"]),
+        ({"a": {}}, ["a"], ["data.main", "['a']"]),
+        ({"a": {}}, None, ["data.main", "None"]),
+    ],
+)
+def test_the_main_source_is_one_that_is_learned_from(tmp_path, sources, main, said):
+    sources = {name: {"dataset": "phantoms"} | source for name, source in sources.items()}
+    text = complaint(with_sources(tmp_path, sources, main))
+    for part in said:
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    "name", ["my scans", "a.b", "-x", "_x", ".x", "../x", "a/b", "a|b", "", "schädel", "x\n", "'x'", 7, True]
+)
+def test_a_name_that_is_none_for_a_folder_or_a_stage_is_refused(tmp_path, name):
+    text = complaint(with_sources(tmp_path, {"a": {"dataset": "phantoms"}, name: {"dataset": "phantoms:second"}}))
+    assert "data.sources" in text and repr(name) in text
+
+
+@pytest.mark.parametrize(
+    "source, key, received",
+    [
+        ("phantoms", "data.sources.b", "'phantoms'"),
+        (None, "data.sources.b", "None"),
+        ({"dataset": "phantoms", "role": "test"}, "data.sources.b.role", "'test'"),
+        ({"dataset": "phantoms", "role": "Learn"}, "data.sources.b.role", "'Learn'"),
+        ({"dataset": "phantoms", "role": True}, "data.sources.b.role", "True"),
+        ({"dataset": "phantoms", "role": ["learn"]}, "data.sources.b.role", "['learn']"),
+        ({"dataset": ["phantoms"]}, "data.sources.b.dataset", "['phantoms']"),
+        ({"role": "learn"}, "data.sources.b.dataset", "missing"),
+        ({"dataset": "phantoms", "labels": []}, "data.sources.b.labels", "[]"),
+        ({"dataset": "phantoms", "labels": None}, "data.sources.b.labels", "None"),
+        ({"dataset": "phantoms", "labels": "no_tumor"}, "data.sources.b.labels", "'no_tumor'"),
+    ],
+)
+def test_a_source_of_a_wrong_type_is_refused(tmp_path, source, key, received):
+    text = complaint(with_sources(tmp_path, {"a": {"dataset": "phantoms"}, "b": source}))
+    assert key in text and received in text
+
+
+@pytest.mark.parametrize(
+    "value", [True, False, None, 3, 0.5, [], [True], [1, 2], ["glioma", None], [["glioma"]], {"glioma": "meningioma"}]
+)
+def test_labels_of_a_wrong_type_are_refused(tmp_path, value):
+    source = {"dataset": "phantoms:second", "labels": {"no": "no_tumor", "yes": value}}
+    text = complaint(with_sources(tmp_path, {"a": {"dataset": "phantoms"}, "b": source}))
+    assert "data.sources.b.labels.yes" in text and repr(value) in text
+    assert "class" in text and "list of classes" in text and "drop" in text
+
+
+@pytest.mark.parametrize("folder", [1, True])
+def test_a_class_folder_that_yaml_takes_for_something_else_is_refused(tmp_path, folder):
+    """`1: glioma` names the number, and not the folder."""
+    source = {"dataset": "phantoms:second", "labels": {folder: "glioma"}}
+    text = complaint(with_sources(tmp_path, {"a": {"dataset": "phantoms"}, "b": source}))
+    assert "data.sources.b.labels" in text and repr(folder) in text and "string" in text
+
+
+@pytest.mark.parametrize("value", ["", [""], ["glioma", ""]])
+def test_an_empty_class_is_refused(tmp_path, value):
+    source = {"dataset": "phantoms:second", "labels": {"no": "no_tumor", "yes": value}}
+    text = complaint(with_sources(tmp_path, {"a": {"dataset": "phantoms"}, "b": source}))
+    assert "data.sources.b.labels.yes" in text and repr(value) in text
 
 
 def test_a_nested_key_too_many_is_refused(tmp_path):
@@ -163,13 +317,17 @@ def test_a_wrong_type_is_refused_and_never_guessed_at(tmp_path, key, value, rece
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("data.dataset", "no-owner"),
-        ("data.dataset", "a/b/c"),
-        ("data.dataset", "../b"),
-        ("data.dataset", "a/--unzip"),
-        ("data.dataset", "-a/b"),
-        ("data.dataset", "https://example.org/a.zip"),
-        ("data.dataset", "'folder:'"),
+        ("data.sources.sartaj.dataset", "no-owner"),
+        ("data.sources.sartaj.dataset", "a/b/c"),
+        ("data.sources.sartaj.dataset", "../b"),
+        ("data.sources.sartaj.dataset", "a/--unzip"),
+        ("data.sources.sartaj.dataset", "-a/b"),
+        ("data.sources.sartaj.dataset", "https://example.org/a.zip"),
+        ("data.sources.sartaj.dataset", "'folder:'"),
+        ("data.sources.sartaj.dataset", "phantoms:third"),
+        ("data.sources.sartaj.dataset", "'phantoms:'"),
+        ("data.sources.navoneel.dataset", "https://example.org/a.zip"),
+        ("data.sources.navoneel.role", "test"),
         ("data.retries", "-1"),
         ("phantoms.patients", "1"),
         ("preprocess.image_size", "100"),  # no multiple of 16
@@ -224,7 +382,9 @@ def test_the_last_fold_exists(tmp_path):
     assert "split.folds = 5" in text
 
 
-@pytest.mark.parametrize("key", ["phantoms.patients", "run.folds", "train.augment.erase"])
+@pytest.mark.parametrize(
+    "key", ["phantoms.patients", "run.folds", "train.augment.erase", "data.main", "data.sources.navoneel.dataset"]
+)
 def test_a_missing_key_is_named(tmp_path, key):
     text = complaint(edited(tmp_path, key, None))
     assert "missing" in text

@@ -20,6 +20,7 @@ from brain_tumor.source.layout import list_images
 from brain_tumor.source.phantoms.patients import CLASSES
 from brain_tumor.source.phantoms.planting import draw_data_set
 from brain_tumor.source.phantoms.scanner import PLANES, draw_scan
+from brain_tumor.source.phantoms.second import draw_second_set
 
 ARGUMENTS = {
     "patients": 6,
@@ -51,6 +52,22 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def truth(root) -> list[dict[str, str]]:
+    return read_truth(root)
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("second")
+    draw_second_set(folder, **ARGUMENTS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def second_truth(second) -> list[dict[str, str]]:
+    return read_truth(second)
+
+
+def read_truth(root: Path) -> list[dict[str, str]]:
     with open(root / "truth.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -118,6 +135,28 @@ def test_names_keep_patients_in_one_folder_and_copies_anonymous(truth):
     assert sum(where == {"Testing"} for where in folders.values()) == 2 * len(CLASSES)  # 0.34 of 6
 
 
+def assert_copy(folder: Path, row: dict[str, str], root: Path, source: dict[str, str]) -> None:
+    """The file of `row` in `folder` is the kind of copy that it says of the file of `source` in `root`."""
+    assert all(row[name] == source[name] for name in ("true_label", "patient", "plane", "slice"))
+    content, original = (folder / row["path"]).read_bytes(), (root / source["path"]).read_bytes()
+    image, pixels = read(folder, row["path"]), read(root, source["path"])
+    if row["transform"] == "exact":
+        assert content == original and box_text(row) == box_text(source)
+    elif row["transform"] == "recompressed":
+        assert len(content) < len(original) and image.shape < pixels.shape
+        assert np.corrcoef(cv2.resize(image, pixels.shape[::-1]).ravel(), pixels.ravel())[0, 1] > 0.96
+    else:
+        back = UNDO[row["transform"]](image)
+        assert np.abs(back.astype(int) - pixels).mean() < 3
+        others = [u(image) for name, u in UNDO.items() if name != row["transform"]]
+        assert all(o.shape != pixels.shape or np.abs(o.astype(int) - pixels).mean() > 6 for o in [image, *others])
+        if row["lesion_x"]:
+            x, y, w, h = box(row)
+            region = np.zeros_like(image)
+            region[y : y + h, x : x + w] = 1
+            assert list(cv2.boundingRect(UNDO[row["transform"]](region))) == box(source)
+
+
 def test_copies_are_what_the_truth_says(root, truth):
     rows = {row["path"]: row for row in truth}
     copies = [row for row in truth if row["copy_of"]]
@@ -126,24 +165,7 @@ def test_copies_are_what_the_truth_says(root, truth):
     for row in copies:
         source = rows[row["copy_of"]]
         assert source["copy_of"] == "" and source["path"].startswith("Training/")
-        assert all(row[name] == source[name] for name in ("true_label", "patient", "plane", "slice"))
-        content, original = ((root / r["path"]).read_bytes() for r in (row, source))
-        image, pixels = read(root, row["path"]), read(root, source["path"])
-        if row["transform"] == "exact":
-            assert content == original and box_text(row) == box_text(source)
-        elif row["transform"] == "recompressed":
-            assert len(content) < len(original) and image.shape < pixels.shape
-            assert np.corrcoef(cv2.resize(image, pixels.shape[::-1]).ravel(), pixels.ravel())[0, 1] > 0.96
-        else:
-            back = UNDO[row["transform"]](image)
-            assert np.abs(back.astype(int) - pixels).mean() < 3
-            others = [u(image) for name, u in UNDO.items() if name != row["transform"]]
-            assert all(o.shape != pixels.shape or np.abs(o.astype(int) - pixels).mean() > 6 for o in [image, *others])
-            if row["lesion_x"]:
-                x, y, w, h = box(row)
-                region = np.zeros_like(image)
-                region[y : y + h, x : x + w] = 1
-                assert list(cv2.boundingRect(UNDO[row["transform"]](region))) == box(source)
+        assert_copy(root, row, root, source)
     assert {"exact", "recompressed"} < {row["transform"] for row in copies}
 
 
@@ -258,7 +280,113 @@ def test_brightness_and_size_do_not_tell_the_class():
 
 
 def test_a_folder_with_files_and_an_unknown_class_are_refused(root):
-    with pytest.raises(PipelineError, match="empty folder"):
-        draw_data_set(root, **ARGUMENTS)
+    for draw in (draw_data_set, draw_second_set):
+        before = digest(root)
+        with pytest.raises(PipelineError, match="empty folder"):
+            draw(root, **ARGUMENTS)
+        assert digest(root) == before
     with pytest.raises(ValueError, match="label"):
         draw_scan("other", plane="axial", patient=1, index=0, size=96, seed=0)
+
+
+# --- the second set
+
+
+def test_the_second_set_repeats_here_and_in_another_process(second, tmp_path):
+    (tmp_path / "again").mkdir()
+    draw_second_set(tmp_path / "again", **ARGUMENTS)
+    (tmp_path / "other").mkdir()
+    code = (
+        f"import pathlib, sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'src')!r})\n"
+        f"from brain_tumor.source.phantoms.second import draw_second_set\n"
+        f"draw_second_set(pathlib.Path('other'), **{ARGUMENTS!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert digest(second) == digest(tmp_path / "again") == digest(tmp_path / "other")
+    (tmp_path / "seed").mkdir()
+    draw_second_set(tmp_path / "seed", **ARGUMENTS | {"seed": 12})
+    contents = [{p.read_bytes() for p in folder.rglob("*.jpg")} for folder in (second, tmp_path / "seed")]
+    assert contents[0] and contents[1] and not contents[0] & contents[1]
+
+
+def test_the_second_set_says_yes_or_no_as_the_truth_does(second, second_truth):
+    images = list_images(second)
+    assert [(row["path"], row["folder_label"]) for row in second_truth] == [(i.path, i.label) for i in images]
+    assert {image.folder for image in images} == {""}
+    assert {row["true_label"] for row in second_truth} == set(CLASSES)
+    assert b"\r" not in (second / "truth.csv").read_bytes()
+    for row in second_truth:
+        expected = "no" if row["true_label"] == "no_tumor" else "yes"
+        assert row["path"].split("/")[0] == row["folder_label"] == expected
+        assert row["wrong_label"] == "0"
+        image = read(second, row["path"])
+        assert image.ndim == 2 and image.dtype == np.uint8
+        if expected == "no":
+            assert box_text(row) == ["", "", "", ""]
+        else:
+            x, y, w, h = box(row)
+            assert w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= image.shape[1] and y + h <= image.shape[0]
+
+
+def test_the_second_set_holds_copies_of_the_first_where_its_truth_says(second, second_truth, root, truth):
+    first = {row["path"]: row for row in truth}
+    copies = [row for row in second_truth if row["copy_of"]]
+    assert len(copies) == round(0.3 / 0.7 * (len(second_truth) - len(copies)))
+    assert len({row["copy_of"] for row in copies}) == len(copies)
+    assert {row["copy_of"].split("/")[0] for row in copies} == {"Training", "Testing"}
+    kinds = [row["transform"] if row["transform"] in ("exact", "recompressed") else "turned" for row in copies]
+    assert {kind: kinds.count(kind) for kind in kinds} == dict.fromkeys(("exact", "turned", "recompressed"), 2)
+    for row in copies:
+        source = first[row["copy_of"]]
+        assert source["copy_of"] == ""
+        name = row["path"].split("/")[1]
+        assert name.startswith("copy_") and row["patient"] not in name
+        assert_copy(second, row, root, source)
+    # and nowhere else
+    contents = {(root / path).read_bytes() for path in first}
+    exact = {row["path"] for row in copies if row["transform"] == "exact"}
+    assert {r["path"] for r in second_truth if (second / r["path"]).read_bytes() in contents} == exact
+
+
+def test_copies_of_wrongly_labelled_images_show_what_was_drawn(tmp_path):
+    """Yes and no agree with the truth even where the label of the first set does not."""
+    arguments = ARGUMENTS | {"wrong_labels": 0.5, "copies": 0.0}
+    for name, draw in (("first", draw_data_set), ("second", draw_second_set)):
+        (tmp_path / name).mkdir()
+        draw(tmp_path / name, **arguments)
+    first = {row["path"]: row for row in read_truth(tmp_path / "first")}
+    copies = [row for row in read_truth(tmp_path / "second") if row["copy_of"]]
+    assert {first[row["copy_of"]]["wrong_label"] for row in copies} == {"0", "1"}
+    for row in copies:
+        assert row["true_label"] == first[row["copy_of"]]["true_label"]
+        assert row["folder_label"] == ("no" if row["true_label"] == "no_tumor" else "yes")
+        assert_copy(tmp_path / "second", row, tmp_path / "first", first[row["copy_of"]])
+
+
+def explained(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of the variance of b that some function of the grey level of a explains."""
+    a, b = (cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA).ravel() for image in (a, b))
+    levels, means = a // 8, np.zeros(32)
+    for level in np.unique(levels):
+        means[level] = b[levels == level].mean()
+    return 1 - np.var(b - means[levels]) / np.var(b)
+
+
+def test_the_second_set_has_other_patients_in_another_contrast(second, second_truth, root, truth):
+    """No change of contrast makes a scan of it from one of the first set, but from a scan of another seed."""
+    drawn = [row for row in second_truth if not row["copy_of"]]
+    first = {(row["patient"], row["slice"]): row for row in truth if not row["copy_of"]}
+    assert len({row["patient"] for row in drawn}) == len(CLASSES) * 2  # a quarter of 6 patients, but at least two
+    compared = 0
+    for row in drawn:
+        assert row["path"].split("/")[1] == f"{row['patient']}_s{int(row['slice']):02d}.jpg"
+        image, place = read(second, row["path"]), {"patient": int(row["patient"][1:]), "index": int(row["slice"])}
+        own, _ = draw_scan(
+            row["true_label"], plane=row["plane"], **place, size=ARGUMENTS["image_size"], seed=ARGUMENTS["seed"] + 1
+        )
+        assert explained(own, image) > 0.9 and np.corrcoef(own.ravel(), image.ravel())[0, 1] < 0.8
+        if namesake := first.get((row["patient"], row["slice"])):
+            compared += 1
+            assert explained(read(root, namesake["path"]), image) < 0.75
+            assert image.shape != read(root, namesake["path"]).shape
+    assert compared > len(drawn) / 2

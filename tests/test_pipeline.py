@@ -12,13 +12,13 @@ import pytest
 from conftest import ROOT, run
 from ruamel.yaml import YAML
 from scratch import tree_files
-from test_rooms import WITHOUT_TENSORFLOW
+from test_rooms import STAGES, WITHOUT_TENSORFLOW
 
 from brain_tumor.params import load_params
 
 JUDGED = {"predict@validation", "predict@test", "external", "validate", "explain", "novelty", "robustness"}
 JUDGED |= {"evaluate", "audit_model", "export", "report"}
-PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
+DOWNLOADS = {"download@phantoms", "download@second"}
 
 
 def change(project: Path, key: str, value: object) -> None:
@@ -43,14 +43,19 @@ def test_end_to_end(small_run):
     log = (small_run / "repro.log").read_text(encoding="utf-8")
     ran = stages_run(log)
     assert len(ran) == len(set(ran))
-    assert set(ran[:6]) == {"download", "preprocess", "audit", "split", "backbone", "features"}
-    assert ran[6] == "train@0" and set(ran[7:]) == JUDGED
+    assert set(ran[:7]) == DOWNLOADS | {"preprocess", "audit", "split", "backbone", "features"}
+    assert ran[7] == "train@0" and set(ran[8:]) == JUDGED
     assert "patient_test" in log
     assert not re.search("oneDNN|cpu_feature_guard|absl", log), "TensorFlow's chatter reached the terminal"
     scores = json.loads((small_run / "metrics/test.json").read_text(encoding="utf-8"))
     folds = pd.read_csv(small_run / "data/split/folds.csv", dtype=str, keep_default_na=False)
-    assert scores["patient_test"]["n"] == (folds["fold"] == "0").sum()
-    assert scores["official_test"]["n"] == (folds["folder"] == "Testing").sum() > 0
+    main = folds[folds["source"] == "phantoms"]
+    assert scores["patient_test"]["n"] == (main["fold"] == "0").sum()
+    assert scores["official_test"]["n"] == (main["folder"] == "Testing").sum() > 0
+    # The second set shows every picture once.
+    second = folds[folds["source"] == "second"]
+    assert scores["source_second"]["n"] == (second["fold"] == "0").sum() > 0
+    assert set(folds["source"]) == {"phantoms", "second"} and not set(second["folder"]) - {""}
     tables = {"confusion", "precision_recall", "reliability", "risk_coverage", "robustness", "roc", "shortcuts"}
     assert {path.stem for path in (small_run / "plots").glob("*.csv")} == tables
     assert {path.stem for path in (small_run / "plots").glob("*.png")} == tables | {"training"}
@@ -76,6 +81,7 @@ def test_nothing_tracked_tells_where_or_when_it_was_made(small_run):
         ("evaluate.searched_folds", [1], {"evaluate", "report"}),
         ("run.folds", [0, 1], {"train@1"} | JUDGED),
         ("audit.max_group_share", 0.6, {"audit", "report"}),
+        ("data.retries", 4, DOWNLOADS | {"report"}),
     ],
 )
 def test_a_change_reruns_what_follows_from_it(small_clone, key, value, expected):
@@ -105,6 +111,11 @@ EVALUATION = {"validate", "robustness", "evaluate", "export", "report"}
         ("audit_model/leakage.py", {"audit_model"}),
         ("serving/classifier.py", set()),
         ("params.py", set()),
+        ("source/phantoms/second.py", DOWNLOADS | {"preprocess"}),
+        ("prepare/sources.py", {"preprocess"}),
+        ("split/sources.py", {"split"}),
+        ("evaluation/sources.py", EVALUATION),
+        ("audit_model/sources.py", {"audit_model"}),
         ("training/augment.py", {"train@0"}),
     ],
 )
@@ -115,7 +126,12 @@ def test_a_changed_file_reruns_the_stages_of_its_room(small_clone, file, expecte
 
 
 @pytest.mark.parametrize(
-    ("stage", "key"), [("preprocess", "preprocess.image_size"), ("download", "phantoms.image_size")]
+    ("stage", "key"),
+    [
+        ("preprocess", "preprocess.image_size"),
+        ("download@phantoms", "phantoms.image_size"),
+        ("download@second", "phantoms.image_size"),
+    ],
 )
 def test_another_size_is_not_taken_from_the_run_cache(small_clone, stage, key):
     change(small_clone, key, 80)
@@ -171,12 +187,14 @@ def test_stages_without_tensorflow_run_where_it_cannot_be_imported(small_clone):
     for name in ("tensorflow", "keras"):
         (small_clone / "poison" / name).mkdir(parents=True)
         (small_clone / "poison" / name / "__init__.py").write_text("raise SystemExit('imported')")
+    needed = {"download": ["--source", "second"]}
     for stage in WITHOUT_TENSORFLOW:
-        run(sys.executable, f"stages/{stage}.py", cwd=small_clone, PYTHONPATH=str(small_clone / "poison"))
+        command = [sys.executable, f"stages/{stage}.py", *needed.get(stage, [])]
+        run(*command, cwd=small_clone, PYTHONPATH=str(small_clone / "poison"))
 
 
 def test_dvc_tracks_every_param():
-    stages = {name: set(stage.get("params", [])) for name, stage in PIPELINE["stages"].items()}
+    stages = {name: set(stage.get("params", [])) for name, stage in STAGES.items()}
     params = load_params(ROOT / "params.yaml")
     for section, value in params.model_dump().items():
         for key in value:
@@ -184,6 +202,12 @@ def test_dvc_tracks_every_param():
             assert users, f"{section}.{key} is tracked by no stage"
     # a further fold must not re-run the others
     assert not {"run", "run.folds"} & stages["train"]
+    # what matters to one source does not bring the others again
+    assert {key for key in stages["download"] if key.startswith("data")} == {
+        "data.retries",
+        "data.stall_seconds",
+        "data.sources.${key}.dataset",
+    }
 
 
 def test_tree_without_git(project):
@@ -192,7 +216,8 @@ def test_tree_without_git(project):
     listed = {path.as_posix() for path in tree_files(project)}
     assert {"src/brain_tumor/split/folds.py", "src/brain_tumor/networks/saving.py", ".dvc/config", "dvc.yaml"} <= listed
     assert "data/x.csv" not in listed
-    assert {"data/fixes.csv", "data/folds.csv", "data/patients.csv"} <= listed
+    inputs = {"data/fixes.csv", "data/fixes_by_origin.csv", "data/folds.csv", "data/patients.csv"}
+    assert {path for path in listed if path.startswith("data/")} == inputs
 
 
 def test_an_experiment_without_git_says_what_is_missing(project):
@@ -208,5 +233,6 @@ def digest(folder: Path) -> str:
 
 
 def test_phantoms_are_the_same_in_every_process(project, small_run):
-    subprocess.run([sys.executable, "stages/download.py"], cwd=project, check=True)
+    for source in ("second", "phantoms"):
+        subprocess.run([sys.executable, "stages/download.py", "--source", source], cwd=project, check=True)
     assert digest(project / "data/raw") == digest(small_run / "data/raw")

@@ -33,7 +33,7 @@ def predict(project: Path, *arguments: object, code: int = 0, **variables: str) 
 def scans(small_run, tmp_path_factory) -> Path:
     """A folder of scans with folders, odd names, a broken file and one that is none."""
     folder = tmp_path_factory.mktemp("scans")
-    sources = sorted((small_run / "data/raw").glob("*/*/*.jpg"))[:12]
+    sources = sorted((small_run / "data/raw/phantoms").glob("*/*/*.jpg"))[:12]
     for i, source in enumerate(sources):
         target = folder / ("a" if i % 2 else "b") / f"scan {i}.jpg"
         target.parent.mkdir(exist_ok=True)

@@ -52,6 +52,34 @@ def test_its_numbers_are_those_of_the_metrics_files(small_clone, browser):
     assert "0.123" in shown() and "0.099" in shown()
 
 
+def test_it_speaks_of_every_source(small_run, browser):
+    audit, test = (
+        json.loads((small_run / "metrics" / name).read_text(encoding="utf-8")) for name in ("audit.json", "test.json")
+    )
+    page = browser.new_page()
+    page.goto((small_run / "report/index.html").as_uri())
+    table = [row.split("\t") for row in page.locator("#audit + div tr").all_inner_texts()]
+    found = {title: dict(zip(audit, values, strict=True)) for title, *values in table}
+    assert found["source"] == {"phantoms": "phantoms", "second": "second"}
+    for source, figures in audit.items():
+        assert found["images"][source] == str(figures["n"])
+        assert found["images that show a picture which others show, too"][source] == str(figures["copies"]["images"])
+        for other, shared in figures["shared"].items():
+            assert found[f"images that show a picture of {other}"][source] == str(shared["images"]) > "0"
+    rows = [row.split("\t") for row in page.locator("h3:has-text('Tumour') + div tr").all_inner_texts()][1:]
+    expected = {name: figures["tumour"] for name, figures in test.items() if "tumour" in figures}
+    assert {"patient_test", "source_second"} <= expected.keys()
+    assert [row[0] for row in rows] == list(expected)
+    for (_, tumours, healthy, *scores), figures in zip(rows, expected.values(), strict=True):
+        assert (int(tumours), int(healthy)) == (figures["n"], figures["n_healthy"])
+        for shown, name in zip(scores, ("sensitivity", "specificity", "roc_auc"), strict=True):
+            assert shown.startswith(f"{figures[name]:.3f}"), name
+    # Which data sets these are, and what each of them is for.
+    said = page.locator("dt:text-is('Data') + dd").inner_text()
+    assert "phantoms: phantoms (learn)" in said and "second: phantoms:second (learn)" in said
+    page.close()
+
+
 def leaves(value):
     if isinstance(value, dict):
         for inner in value.values():

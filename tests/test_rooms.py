@@ -20,6 +20,8 @@ PLUMBING = {"__init__", "__main__", "errors", "files", "params", "progress"}
 LIGHT = ("imaging", "exported", "serving")
 WITHOUT_TENSORFLOW = ("download", "preprocess", "audit", "split", "validate", "evaluate", "audit_model", "report")
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
+# Stages of a `foreach` have their content below `do`.
+STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -85,7 +87,7 @@ def test_what_must_stay_light_does():
 
 def test_stages_name_the_rooms_they_load(tmp_path):
     """In one process; the stages that need no TensorFlow come first, so that it shows."""
-    scripts = {name: stage["cmd"].split()[1] for name, stage in PIPELINE["stages"].items()}
+    scripts = {name: stage["cmd"].split()[1] for name, stage in STAGES.items()}
     names = sorted(scripts, key=lambda name: name not in WITHOUT_TENSORFLOW)
     program = tmp_path / "rooms.py"
     program.write_text(f"""
@@ -101,9 +103,9 @@ for name, script in {[(name, scripts[name]) for name in names]!r}:
 print(json.dumps(loaded))
 """)
     for name, (rooms, tensorflow) in json.loads(run(sys.executable, str(program), cwd=ROOT).stdout).items():
-        named = [dep.removeprefix("src/brain_tumor/") for dep in PIPELINE["stages"][name]["deps"] if dep[:4] == "src/"]
+        named = [dep.removeprefix("src/brain_tumor/") for dep in STAGES[name]["deps"] if dep[:4] == "src/"]
         assert sorted(named) == sorted(set(rooms) - PLUMBING), name
-        assert scripts[name] in PIPELINE["stages"][name]["deps"]
+        assert scripts[name] in STAGES[name]["deps"]
         assert tensorflow == (name not in WITHOUT_TENSORFLOW), name
 
 
@@ -111,6 +113,6 @@ def test_the_pipeline_reads_at_a_glance():
     assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 400
     ignored = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
     assert {"__pycache__", "*.sw?", "*~", ".DS_Store"} <= set(ignored)  # would make a room look changed
-    exported = next(iter(PIPELINE["stages"]["export"]["outs"][0]))
-    for stage in PIPELINE["stages"].values():
+    exported = next(iter(STAGES["export"]["outs"][0]))
+    for stage in STAGES.values():
         assert not any(exported.startswith(f"{dep}/") for dep in stage["deps"])

@@ -9,7 +9,15 @@ from brain_tumor.imaging.decoding import decode
 from brain_tumor.imaging.preprocessing import head_box, prepare
 from brain_tumor.networks import classifier
 from brain_tumor.prediction.maps import explained, outputs, randomised
-from brain_tumor.probes.saliency import compare, hits, map_similarity, peaks, prepared_box, saliency_scores
+from brain_tumor.probes.saliency import (
+    compare,
+    hits,
+    lesion_boxes,
+    map_similarity,
+    peaks,
+    prepared_box,
+    saliency_scores,
+)
 from brain_tumor.source.phantoms.planting import draw_data_set
 from brain_tumor.tables.csv_tables import read_table
 
@@ -75,15 +83,19 @@ def test_similarity_is_a_rank_correlation():
 
 def test_lesion_boxes_follow_the_preprocessing(tmp_path):
     """The lesion of a simulated scan, painted white, is found in the prepared image where its box says."""
-    root = tmp_path
+    root = tmp_path / "scans"
+    root.mkdir()
     draw_data_set(root, patients=2, slices=2, image_size=128, test_share=0.3, copies=0.0, wrong_labels=0.0, seed=3)
     truth = read_table(root / "truth.csv")
     options = preprocessing(size=96)
+    boxes = lesion_boxes(tmp_path, "scans", options)
+    assert set(boxes) == {f"scans/{path}" for path in truth["path"][truth["lesion_x"] != ""]}
     checked = 0
     for row in truth[truth["lesion_x"] != ""].itertuples():
         content = (root / row.path).read_bytes()
         box = tuple(int(getattr(row, f"lesion_{side}")) for side in "xywh")
         left, top, right, bottom = prepared_box(decode(content), box, options)
+        assert boxes[f"scans/{row.path}"].tolist() == [left, top, right, bottom]
         assert (right - left) / (bottom - top) == pytest.approx(box[2] / box[3], rel=1e-6)
         # The same box, cut out of the scan and out of the prepared image, shows the same: compare the mean greys.
         grey, pixels = decode(content), prepare(content, preprocessing(size=96, clip=0)).pixels
@@ -93,6 +105,9 @@ def test_lesion_boxes_follow_the_preprocessing(tmp_path):
         assert head_box(grey)[0] <= x
         checked += 1
     assert checked >= 4
+    # A source without a table of the truth, as all real ones are, has no boxes, whatever the others have.
+    (tmp_path / "hospital").mkdir()
+    assert lesion_boxes(tmp_path, "hospital", options) == lesion_boxes(tmp_path, "no such source", options) == {}
 
 
 def test_peaks_and_hits():

@@ -119,7 +119,7 @@ def server(small_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scan(small_run) -> bytes:
-    return sorted((small_run / "data/raw").glob("*/*/*.jpg"))[0].read_bytes()
+    return sorted((small_run / "data/raw/phantoms").glob("*/*/*.jpg"))[0].read_bytes()
 
 
 def test_it_answers_as_the_library_does(server, small_run, scan):

@@ -17,6 +17,7 @@ from settings import preprocessing
 from brain_tumor.audit.copies import LOOK_ALIKE, find_copies
 from brain_tumor.audit.groups import group_table, joined_groups
 from brain_tumor.audit.reading import distinct_views, read_views
+from brain_tumor.errors import PipelineError
 from brain_tumor.imaging.decoding import decode
 from brain_tumor.params import load_params
 from brain_tumor.prepare.preparing import prepare_images
@@ -237,11 +238,12 @@ def test_planted_copies_between_sources_are_found(planted, tmp_path):
 # --- the pipeline, with real DVC
 
 
-def stages_run(project: Path, *target: str) -> set[str]:
-    done = run("dvc", "repro", *target, cwd=project)
-    ran = re.findall(r"Running stage '(.+?)'", done.stdout)
-    assert len(ran) == len(set(ran))
-    return set(ran)
+def names_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '(.+?)'", output))
+
+
+def stages_run(project: Path) -> set[str]:
+    return names_run(run("dvc", "repro", cwd=project).stdout)
 
 
 def sources(project: Path, change) -> None:
@@ -251,13 +253,8 @@ def sources(project: Path, change) -> None:
     yaml.dump(params, path)
 
 
-EVERYTHING_LEARNED = {"preprocess", "audit", "split", "features", "train@0", "predict@validation", "predict@test"}
-EVERYTHING_LEARNED |= {"external", "validate", "explain", "novelty", "robustness", "evaluate", "audit_model"}
-EVERYTHING_LEARNED |= {"export", "report"}
-
-
 @pytest.mark.timeout(600)
-def test_sources_come_and_go_and_what_must_runs_again(small_clone, tmp_path):
+def test_sources_come_and_go_and_what_must_runs_again(small_run, small_clone, tmp_path):
     """An external source is searched and scored and trains nothing; the order is of no account."""
     hospital = tmp_path / "hospital"
     for label in TUMOURS:
@@ -285,19 +282,18 @@ def test_sources_come_and_go_and_what_must_runs_again(small_clone, tmp_path):
     sources(small_clone, lambda now: dict(reversed(now.items())))
     assert stages_run(small_clone) == set()
 
-    run("dvc", "exp", "run", "--set-param", "data.sources.second.role=external", "split", cwd=small_clone)
-    assert {"split"} <= EVERYTHING_LEARNED  # what follows is the run without the second source
-    ran = stages_run(small_clone, "train@0")
-    assert ran == {"train@0"}
+    # What a user types to do without a source; its folder stays behind, and nobody reads it.
+    done = run("dvc", "exp", "run", "--name", "alone", "-S", "~data.sources.second", "split", cwd=small_clone)
+    assert names_run(done.stdout) == {"preprocess", "audit", "split"}
+    before = read_table(small_run / "data/split/folds.csv")
+    alone = read_table(small_clone / "data/split/folds.csv")
+    pd.testing.assert_frame_equal(alone, before[before["source"] == "phantoms"], check_dtype=False)
+    assert (small_clone / "data/raw/second").exists()
 
-    sources(small_clone, lambda now: {name: now[name] for name in ("phantoms", "second")})
-    sources(small_clone, lambda now: now | {"second": now["second"] | {"role": "learn"}})
-    assert "train@0" not in stages_run(small_clone), "restored from the cache"
+    shutil.copy(small_run / "params.yaml", small_clone / "params.yaml")
+    assert not stages_run(small_clone) & {"download@second", "split", "train@0"}, "restored, as it was run before"
     for name, content in kept.items():
         assert (small_clone / name).read_bytes() == content
-    assert (small_clone / "data/raw/hospital").exists(), (
-        "a removed source leaves its folder behind, and nobody reads it"
-    )
     assert "up to date" in run("dvc", "status", cwd=small_clone).stdout
 
 
@@ -310,7 +306,9 @@ def test_a_further_source_that_is_learned_from_retrains_and_downloads_nothing_ag
             grey, _ = draw_scan(label, plane=PLANES[k], patient=950, index=k, size=96, seed=9)
             (third / label / f"{k}.jpg").write_bytes(plant(grey, "recompressed", np.random.default_rng(k)))
     sources(small_clone, lambda now: now | {"third": {"dataset": f"folder:{third}"}})
-    assert stages_run(small_clone) == {"download@third"} | EVERYTHING_LEARNED
+    every = {"preprocess", "audit", "split", "features", "train@0", "predict@validation", "predict@test", "external"}
+    every |= {"validate", "explain", "novelty", "robustness", "evaluate", "audit_model", "export", "report"}
+    assert stages_run(small_clone) == {"download@third"} | every
 
 
 def test_the_first_source_alone_gives_what_it_gave_before_there_were_several(project):
@@ -321,6 +319,7 @@ def test_the_first_source_alone_gives_what_it_gave_before_there_were_several(pro
     """
     expected = json.loads((Path(__file__).with_name("golden") / "one_source.json").read_text(encoding="utf-8"))
     sources(project, lambda now: {"phantoms": now["phantoms"]})
+    run("dvc", "config", "--local", "core.no_scm", "true", cwd=project)
     run("dvc", "repro", "evaluate", cwd=project)
     pixels = np.load(project / "data/prepared/images.npy").tobytes()
     assert hashlib.sha256(pixels).hexdigest() == expected["images"]
@@ -341,3 +340,14 @@ def test_the_first_source_alone_gives_what_it_gave_before_there_were_several(pro
         assert found == pytest.approx(values, abs=2e-3)
     test = json.loads((project / "metrics/test.json").read_text(encoding="utf-8"))
     assert {name: figures["n"] for name, figures in test.items()} == expected["cohorts"]
+
+
+def test_a_further_source_may_have_a_single_class(tmp_path):
+    """Healthy scans of another source are what is missing most; only the main source must tell classes apart."""
+    (tmp_path / "healthy/no_tumor").mkdir(parents=True)
+    grey, _ = draw_scan("no_tumor", plane=PLANES[0], patient=1, index=0, size=96, seed=0)
+    (tmp_path / "healthy/no_tumor/a.jpg").write_bytes(plant(grey, "recompressed", np.random.default_rng(0)))
+    images = source_images(tmp_path, "healthy", {}, ["glioma", "no_tumor"])
+    assert [(image.path, image.label) for image in images] == [("healthy/no_tumor/a.jpg", "no_tumor")]
+    with pytest.raises(PipelineError, match="two class folders"):
+        source_images(tmp_path, "healthy", {}, None)

@@ -18,9 +18,11 @@ from kaggle_stand_in import KaggleStandIn
 from brain_tumor.errors import PipelineError
 from brain_tumor.source import archive, manifest
 from brain_tumor.source import kaggle as kaggle_client
-from brain_tumor.source.fetching import copy_folder, fetch_kaggle
+from brain_tumor.source.fetching import copy_folder, fetch_kaggle, own_archive
+from brain_tumor.source.layout import list_images, once
 
-SLUG = "someone/some-scans"
+SLUG, SECOND = "someone/some-scans", "somebody/more-scans"
+RAW = "data/raw/scans"
 # As in a published set: two folders of two classes, a name with a space and brackets, a file that is no image.
 CONTENT = {
     "Testing/glioma/image(1).jpg": b"test glioma",
@@ -102,16 +104,16 @@ def kaggle(place, monkeypatch):
 def bring(place: Path, folder: Path | None = None, **options) -> None:
     """Copy the folder, or fetch the Kaggle set."""
     if folder is not None:
-        copy_folder(folder, place / "data/raw")
+        copy_folder(folder, place / RAW)
         return
     archive, usual = options.pop("archive", None), {"retries": 3, "stall_seconds": 60, "accept": False}
-    fetch_kaggle(SLUG, place / "data/raw", archive, Path("manifests"), **usual | options)
+    fetch_kaggle(SLUG, place / RAW, archive, Path("manifests"), **usual | options)
 
 
 def fetch(place: Path, folder: Path | None = None, **options) -> dict[str, bytes]:
     bring(place, folder, **options)
-    assert not list(place.glob("data/*.partial"))
-    return tree(place / "data/raw")
+    assert [path.name for path in place.glob("data/raw/*")] == ["scans"]
+    return tree(place / RAW)
 
 
 def failure(place: Path, folder: Path | None = None, **options) -> str:
@@ -120,7 +122,7 @@ def failure(place: Path, folder: Path | None = None, **options) -> str:
         bring(place, folder, **options)
     text = str(caught.value)
     assert "\n" not in text and "\r" not in text
-    assert not any(place.glob("data/*")), "a failed download left something behind"
+    assert not any(place.glob("data/raw/*")), "a failed download left something behind"
     return text
 
 
@@ -130,7 +132,7 @@ def failure(place: Path, folder: Path | None = None, **options) -> str:
 def test_download_without_an_account(place, kaggle, capsys):
     server = kaggle(zipped(CONTENT))
     assert fetch(place) == CONTENT
-    assert {stat.S_IMODE(p.stat().st_mode) for p in place.glob("data/raw/*/*/*")} == {0o666 & ~current_umask()}
+    assert {stat.S_IMODE(p.stat().st_mode) for p in place.glob(f"{RAW}/*/*/*")} == {0o666 & ~current_umask()}
     assert all("Authorization" not in headers for _, headers in server.requests)
     assert "make accept-data" in capsys.readouterr().err  # no manifest: one line says how to record one
 
@@ -157,7 +159,7 @@ def test_a_refusal_is_final_and_names_the_ways_out(place, kaggle, answer):
     text = failure(place, retries=3)
     assert server.runs == 1
     assert {401: "Authentication required", 403: "403", 404: "404"}.get(answer, "was denied") in text
-    assert "data.dataset" in text
+    assert "data.sources" in text
     assert_ways_out(text)
 
 
@@ -223,7 +225,7 @@ def test_a_killed_download_leaves_nothing_finished_and_the_next_one_succeeds(pla
     options = "None, Path('manifests'), retries=3, stall_seconds=60, accept=False"
     program = (
         "from pathlib import Path; from brain_tumor.source.fetching import fetch_kaggle; "
-        f"fetch_kaggle({SLUG!r}, Path('data/raw'), {options})"
+        f"fetch_kaggle({SLUG!r}, Path({RAW!r}), {options})"
     )
     paths = [str(Path(archive.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(
@@ -235,8 +237,8 @@ def test_a_killed_download_leaves_nothing_finished_and_the_next_one_succeeds(pla
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert not (place / "data/raw").exists()
-    assert list((place / "data").glob("raw.*.partial"))
+    assert not (place / RAW).exists()
+    assert list((place / "data/raw").glob("scans.*.partial"))
     assert fetch(place) == CONTENT
 
 
@@ -317,16 +319,20 @@ def packed(content: dict[str, bytes], tmp_path: Path, way: str) -> Path:
 
 
 def test_what_is_not_there(place, tmp_path):
-    assert "DATASET_ARCHIVE" in failure(place, archive=tmp_path / "nothing.zip")
-    assert "data.dataset" in failure(place, tmp_path / "nothing")
+    assert str(tmp_path / "nothing.zip") in failure(place, archive=tmp_path / "nothing.zip")
+    assert "data.sources" in failure(place, tmp_path / "nothing")
+    for main in (True, False):
+        with pytest.raises(PipelineError, match="DATASET_ARCHIVE") as caught:
+            own_archive(str(tmp_path / "nothing.zip"), SLUG, main)
+        assert str(tmp_path / "nothing.zip") in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_source_that_the_copy_would_replace_is_refused(place):
-    unzipped(CONTENT, place / "data/raw")
-    for folder in ["data", "data/raw", "data/raw/Training"]:
+    unzipped(CONTENT, place / RAW)
+    for folder in ["data", "data/raw", RAW, f"{RAW}/Training"]:
         with pytest.raises(PipelineError, match="apart"):
-            copy_folder(Path(folder), place / "data/raw")
-    assert tree(place / "data/raw") == CONTENT
+            copy_folder(Path(folder), place / RAW)
+    assert tree(place / RAW) == CONTENT
 
 
 def test_links_are_refused_in_a_folder(place, tmp_path):
@@ -335,6 +341,132 @@ def test_links_are_refused_in_a_folder(place, tmp_path):
         folder = unzipped(CONTENT, tmp_path / f"scans {number}")
         (folder / "Training/glioma/link.jpg").symlink_to(tmp_path / target)
         assert "cp -rL" in failure(place, folder)
+
+
+# --- several sources: which archive is whose
+
+
+def found(given: Path | str, tmp_path: Path) -> tuple[str | None, str | None]:
+    """The archives of the main source and of a second one, relative to the user's folder; None: download."""
+    places = own_archive(str(given), SLUG, main=True), own_archive(str(given), SECOND, main=False)
+    return tuple(place and place.relative_to(tmp_path).as_posix() for place in places)
+
+
+def test_without_an_archive_of_the_users_every_source_is_downloaded():
+    for given in (None, ""):
+        assert own_archive(given, SLUG, main=True) is own_archive(given, SECOND, main=False) is None
+
+
+def test_a_zip_is_that_of_the_main_source_and_the_second_is_downloaded(tmp_path):
+    (tmp_path / "some.zip").write_bytes(zipped(CONTENT))
+    assert found(tmp_path / "some.zip", tmp_path) == ("some.zip", None)
+
+
+def test_a_folder_of_images_is_that_of_the_main_source_and_the_second_is_downloaded(tmp_path):
+    unzipped(CONTENT, tmp_path / "unpacked")
+    assert found(tmp_path / "unpacked", tmp_path) == ("unpacked", None)
+
+
+def test_archives_in_one_folder_are_told_apart_by_the_names_of_the_slugs(tmp_path):
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives/more-scans.zip").write_bytes(zipped(CONTENT))
+    # The archive of another set is never taken for the main one.
+    assert found(tmp_path / "archives", tmp_path) == (None, "archives/more-scans.zip")
+    (tmp_path / "archives/some-scans.zip").write_bytes(zipped(CONTENT))
+    assert found(tmp_path / "archives", tmp_path) == ("archives/some-scans.zip", "archives/more-scans.zip")
+    (tmp_path / "archives/more-scans.zip").unlink()
+    assert found(tmp_path / "archives", tmp_path) == ("archives/some-scans.zip", None)
+
+
+def test_unpacked_folders_in_one_folder_are_told_apart_as_well(tmp_path):
+    unzipped(CONTENT, tmp_path / "sets/some-scans")
+    unzipped(CONTENT, tmp_path / "sets/more-scans")
+    assert found(tmp_path / "sets", tmp_path) == ("sets/some-scans", "sets/more-scans")
+    shutil.rmtree(tmp_path / "sets/more-scans")
+    assert found(tmp_path / "sets", tmp_path) == ("sets/some-scans", None)
+    (tmp_path / "sets/more-scans.zip").write_bytes(zipped(CONTENT))
+    assert found(tmp_path / "sets", tmp_path) == ("sets/some-scans", "sets/more-scans.zip")
+
+
+def test_the_place_of_the_archives_may_be_below_the_home_folder(place, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/some-scans.zip").write_bytes(zipped(CONTENT))
+    assert found("~", tmp_path) == ("home/some-scans.zip", None)
+    assert found("~/some-scans.zip", tmp_path) == ("home/some-scans.zip", None)
+
+
+def test_each_source_has_a_folder_and_a_manifest_of_its_own(place, tmp_path, capsys):
+    """What comes for one neither touches the files of another nor is verified by its manifest."""
+    contents = {SLUG: CONTENT, SECOND: {"yes/1.jpg": b"tumour", "no/1.jpg": b"healthy"}}
+    for slug, content in contents.items():
+        (tmp_path / f"{slug.split('/')[1]}.zip").write_bytes(zipped(content))
+    manifests, options = place / "manifests", {"retries": 0, "stall_seconds": 60}
+
+    def bring_all(accept: bool) -> None:
+        for slug in contents:
+            archive = own_archive(str(tmp_path), slug, main=slug == SLUG)
+            fetch_kaggle(slug, place / "data/raw" / slug.split("/")[1], archive, manifests, accept=accept, **options)
+
+    bring_all(accept=True)
+    for slug, content in contents.items():
+        assert tree(place / "data/raw" / slug.split("/")[1]) == content
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+        assert manifest.read(manifests / f"{slug.replace('/', '--')}.sha256") == digests
+    assert capsys.readouterr().err == ""
+    bring_all(accept=False)
+    assert capsys.readouterr().err == ""  # verified: none passes for want of a manifest
+    (tmp_path / "more-scans.zip").write_bytes(zipped(contents[SECOND] | {"yes/2.jpg": b"new"}))
+    with pytest.raises(PipelineError, match="1 extra"):
+        bring_all(accept=False)
+    assert tree(place / "data/raw/more-scans") == contents[SECOND]
+    assert tree(place / "data/raw/some-scans") == CONTENT
+
+
+# --- a set that stands twice in its own archive
+
+
+def listed_once(folder: Path, content: dict[str, bytes]) -> list[str]:
+    unzipped(content, folder)
+    return [image.path for image in once(folder, list_images(folder))]
+
+
+SMALL_SET = {"no/1.jpg": b"healthy", "no/2.jpeg": b"healthy too", "yes/1.jpg": b"tumour"}
+
+
+def test_a_folder_that_holds_the_whole_set_again_is_left_out(tmp_path):
+    again = {f"whole/{name}": content for name, content in SMALL_SET.items()}
+    assert listed_once(tmp_path / "a", SMALL_SET | again) == sorted(SMALL_SET)
+    # Files that are no images do not matter, neither do names: the folder may sort before or after the others.
+    again = {name.replace("whole", "a"): content for name, content in again.items()}
+    assert listed_once(tmp_path / "b", SMALL_SET | again | {"a/licence.txt": b"mine"}) == sorted(SMALL_SET)
+    # Folders above the class folders are part of the names.
+    split = {f"Training/{name}": content for name, content in SMALL_SET.items()} | {"Testing/no/9.jpg": b"held out"}
+    again = {f"set/{name}": content for name, content in split.items()}
+    assert listed_once(tmp_path / "c", split | again) == sorted(split)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"whole/yes/1.jpg": b"tumour, of another size"},
+        {"whole/yes/1.jpg": None},
+        {"whole/yes/2.jpg": b"one more"},
+        {"yes/2.jpg": b"one more"},
+        {"whole/yes/1.jpg": None, "whole/yes/2.jpg": b"tumour"},
+        {"whole/yes/1.jpg": None, "whole/tumour/1.jpg": b"tumour"},
+    ],
+    ids=["another size", "one fewer", "one more inside", "one more outside", "another name", "another class"],
+)
+def test_what_is_not_the_whole_set_again_stays(tmp_path, changes):
+    content = SMALL_SET | {f"whole/{name}": content for name, content in SMALL_SET.items()} | changes
+    content = {name: data for name, data in content.items() if data is not None}
+    assert listed_once(tmp_path, content) == sorted(content)
+
+
+def test_two_folders_of_the_same_files_are_no_set_that_stands_twice(tmp_path):
+    """Training and Testing may hold the same files: that is for the audit to find, and not to be hidden from it."""
+    content = {f"{top}/{name}": data for top in ("Training", "Testing") for name, data in SMALL_SET.items()}
+    assert listed_once(tmp_path, content) == sorted(content)
 
 
 # --- archives that are damaged or mean harm
@@ -348,7 +480,7 @@ def test_names_that_leave_the_folder_are_refused(place, tmp_path, name):
     (tmp_path / "bad.zip").write_bytes(zipped(CONTENT | {name: b"harm"}))
     before = set(tmp_path.rglob("*"))
     assert repr(name) in failure(place, archive=tmp_path / "bad.zip")
-    assert set(tmp_path.rglob("*")) - before <= {place / "data"}
+    assert set(tmp_path.rglob("*")) - before <= {place / "data", place / "data/raw"}
 
 
 @pytest.mark.parametrize("mode", [stat.S_IFLNK | 0o777, stat.S_IFIFO | 0o644], ids=["link", "pipe"])
@@ -426,7 +558,7 @@ def test_a_failed_verification_leaves_what_was_there(place, recorded):
     (recorded / "Training/healthy/2.png").write_bytes(b"new")
     with pytest.raises(PipelineError, match="1 extra"):
         bring(place, archive=recorded)
-    assert tree(place / "data/raw") == CONTENT
+    assert tree(place / RAW) == CONTENT
 
 
 def test_accept_records_the_content_that_came(place, recorded):
@@ -441,11 +573,21 @@ def test_accept_records_the_content_that_came(place, recorded):
     assert manifest.read(file) == digests
 
 
+def test_the_manifest_is_that_of_the_slug(place, recorded, capsys):
+    """Another set with the same content has none, and says so; the folder it comes to does not matter."""
+    options = {"retries": 0, "stall_seconds": 60, "accept": False}
+    fetch_kaggle("another/some-scans", place / RAW, recorded, Path("manifests"), **options)
+    said = capsys.readouterr().err
+    assert "another/some-scans has no manifest" in said and "another--some-scans.sha256" in said
+    fetch_kaggle(SLUG, place / "data/raw/other-name", recorded, Path("manifests"), **options)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not on this system")
 def test_sha256sum_understands_the_manifest(place, recorded):
     fetch(place, archive=recorded, accept=True)
     file = place / "manifests/someone--some-scans.sha256"
-    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", file], cwd=place / "data/raw", check=True)
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", file], cwd=place / RAW, check=True)
 
 
 def test_a_data_set_that_cannot_be_learned_from_is_not_accepted(place, recorded):

@@ -19,7 +19,8 @@ import brain_tumor
 from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_file, replacing_folder, write_json, write_text
 from brain_tumor.imaging.preprocessing import Preprocessing, prepare
-from brain_tumor.prepare.preparing import prepare_data_set
+from brain_tumor.prepare.preparing import prepare_images
+from brain_tumor.prepare.sources import source_images
 from brain_tumor.source.layout import list_images
 from brain_tumor.tables.csv_tables import read_table, write_table
 from brain_tumor.tables.store import Store, fingerprint
@@ -45,6 +46,16 @@ def data_set(root: Path, content: dict[str, bytes | int]) -> Path:
     for path, value in content.items():
         put(root, path, value)
     return root
+
+
+def scans(root: Path, content: dict[str, bytes | int]) -> Path:
+    """The folder of all sources, with a single one."""
+    data_set(root / "scans", content)
+    return root
+
+
+def prepare_scans(root: Path, target: Path, options: Preprocessing, max_rejected: float) -> int:
+    return prepare_images(root, source_images(root, "scans", {}, None), target, options, max_rejected)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -75,32 +86,34 @@ def check_against_files(root: Path, target: Path, options: Preprocessing) -> lis
 def test_every_image_is_prepared_in_the_order_of_the_paths(tmp_path):
     """More images than may wait at once, prepared by several threads."""
     folders = ["Training/glioma", "Training/healthy", "Testing/glioma", "Testing/healthy"]
-    root = data_set(tmp_path / "raw", {f"{folders[k % 4]}/{k * 7919 % 600:03}.png": k for k in range(600)})
-    put(root, "Training/glioma/wide.png", cv2.imencode(".png", scan(1, (30, 90)))[1].tobytes())
-    assert prepare_data_set(root, tmp_path / "store", SMALL, 0.0) == 601
+    root = scans(tmp_path / "raw", {f"{folders[k % 4]}/{k * 7919 % 600:03}.png": k for k in range(600)})
+    put(root, "scans/Training/glioma/wide.png", cv2.imencode(".png", scan(1, (30, 90)))[1].tobytes())
+    assert prepare_scans(root, tmp_path / "store", SMALL, 0.0) == 601
     index = check_against_files(root, tmp_path / "store", SMALL)
     assert [row["path"] for row in index] == sorted(p.relative_to(root).as_posix() for p in root.rglob("*.png"))
-    assert all(row["path"].startswith(f"{row['folder']}/{row['label']}/") for row in index)
+    assert all(row["path"].startswith(f"scans/{row['folder']}/{row['label']}/") for row in index)
+    assert {row["source"] for row in index} == {"scans"}
     wide = next(row for row in index if row["path"].endswith("wide.png"))
     assert (wide["width"], wide["height"]) == ("90", "30")
     assert (tmp_path / "store" / "rejected.csv").read_text() == "path,reason\n"
 
 
 def test_the_store_is_read_back_as_it_was_written(tmp_path):
-    root = data_set(tmp_path / "raw", {"NA/1.png": 1, "NA/007.png": 2, "null/1.png": 3})
-    prepare_data_set(root, tmp_path / "store", SMALL, 0.0)
+    root = scans(tmp_path / "raw", {"NA/1.png": 1, "NA/007.png": 2, "null/1.png": 3})
+    prepare_scans(root, tmp_path / "store", SMALL, 0.0)
     store = Store(tmp_path / "store")
     assert isinstance(store.images, np.memmap)
     assert store.index["row"].tolist() == [0, 1, 2]
     assert store.index["label"].tolist() == ["NA", "NA", "null"]
+    assert store.index["source"].tolist() == ["scans", "scans", "scans"]
     assert store.index["folder"].tolist() == ["", "", ""]
-    assert store.index["path"].tolist() == ["NA/007.png", "NA/1.png", "null/1.png"]
+    assert store.index["path"].tolist() == ["scans/NA/007.png", "scans/NA/1.png", "scans/null/1.png"]
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path):
-    root = data_set(tmp_path / "raw", {f"{'ab'[k % 2]}/{k}.png": k for k in range(40)} | {"a/no.png": b"no image"})
+    root = scans(tmp_path / "raw", {f"{'ab'[k % 2]}/{k}.png": k for k in range(40)} | {"a/no.png": b"no image"})
     for name in ("one", "two"):
-        prepare_data_set(root, tmp_path / name, SMALL, 0.5)
+        prepare_scans(root, tmp_path / name, SMALL, 0.5)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert str(tmp_path).encode() not in b"".join(contents(tmp_path / "one").values())
 
@@ -109,13 +122,13 @@ def test_the_same_files_give_the_same_bytes(tmp_path):
 def test_a_pool_with_any_classes_formats_and_names(tmp_path, classes):
     suffixes = [".png", ".jpg", ".JPEG", ".bmp", ".tiff", ".PNG"]
     names = [f"Größe {k}, ☃ 'x'" for k in range(classes)]
-    root = data_set(
+    root = scans(
         tmp_path / "scans of März",
         {f"{name}/scan ({k}) “é”{suffix}": k for name in names for k, suffix in enumerate(suffixes)},
     )
-    put(root, f"{names[0]}/notes.txt", b"passed over")
-    put(root, "readme.md", b"passed over")
-    assert prepare_data_set(root, tmp_path / "store", SMALL, 0.0) == classes * len(suffixes)
+    put(root, f"scans/{names[0]}/notes.txt", b"passed over")
+    put(root, "scans/readme.md", b"passed over")
+    assert prepare_scans(root, tmp_path / "store", SMALL, 0.0) == classes * len(suffixes)
     index = check_against_files(root, tmp_path / "store", SMALL)
     assert {row["label"] for row in index} == set(names)
     assert {row["folder"] for row in index} == {""}
@@ -141,9 +154,9 @@ def test_what_an_operating_system_leaves_is_passed_over(tmp_path, path):
     ],
 )
 def test_an_unusable_layout_is_refused(tmp_path, content, said):
-    root = data_set(tmp_path / "raw", content)
+    root = scans(tmp_path / "raw", content)
     with pytest.raises(PipelineError, match=said):
-        prepare_data_set(root, tmp_path / "store", SMALL, 0.0)
+        prepare_scans(root, tmp_path / "store", SMALL, 0.0)
     assert not (tmp_path / "store").exists()
 
 
@@ -152,17 +165,17 @@ def test_an_unusable_layout_is_refused(tmp_path, content, said):
 
 def damaged(root: Path) -> tuple[Path, dict[str, str]]:
     """12 files; the readable ones have fewer digits in their count."""
-    data_set(root, {f"{'ab'[k % 2]}/{k:02}.png": k for k in range(9)})
+    scans(root, {f"{'ab'[k % 2]}/{k:02}.png": k for k in range(9)})
     jpeg = cv2.imencode(".jpg", scan(3))[1].tobytes()
-    put(root, "a/00-empty.png", b"")
-    put(root, "a/03-text.jpg", b"<html>not found</html>")
-    put(root, "b/99-cut.jpg", jpeg[: len(jpeg) // 2])
-    return root, {"a/00-empty.png": "empty", "a/03-text.jpg": "image", "b/99-cut.jpg": "truncated"}
+    put(root, "scans/a/00-empty.png", b"")
+    put(root, "scans/a/03-text.jpg", b"<html>not found</html>")
+    put(root, "scans/b/99-cut.jpg", jpeg[: len(jpeg) // 2])
+    return root, {"scans/a/00-empty.png": "empty", "scans/a/03-text.jpg": "image", "scans/b/99-cut.jpg": "truncated"}
 
 
 def test_rejected_files_are_listed_and_leave_no_gap(tmp_path):
     root, reasons = damaged(tmp_path / "raw")
-    assert prepare_data_set(root, tmp_path / "store", SMALL, 0.25) == 9
+    assert prepare_scans(root, tmp_path / "store", SMALL, 0.25) == 9
     index = check_against_files(root, tmp_path / "store", SMALL)
     assert not {row["path"] for row in index} & set(reasons)
     with open(tmp_path / "store" / "rejected.csv", newline="") as stream:
@@ -178,21 +191,21 @@ def test_too_many_rejected_files_leave_everything_as_it_was(tmp_path, existing):
     work = tmp_path / "work"
     work.mkdir()
     if existing:
-        prepare_data_set(root, work / "store", SMALL, 1.0)
+        prepare_scans(root, work / "store", SMALL, 1.0)
     before = contents(work)
     with pytest.raises(PipelineError) as caught:
-        prepare_data_set(root, work / "store", preprocessing(size=48), 0.24)
+        prepare_scans(root, work / "store", preprocessing(size=48), 0.24)
     assert len(str(caught.value).splitlines()) == 1
-    for part in ("3 of 12", "0.24", "a/00-empty.png"):
+    for part in ("3 of 12", "0.24", "scans/a/00-empty.png"):
         assert part in str(caught.value)
     assert contents(work) == before
     assert list(work.iterdir()) == ([work / "store"] if existing else [])
 
 
 def test_a_class_whose_only_image_is_unreadable_is_refused(tmp_path):
-    root = data_set(tmp_path / "raw", {"a/1.png": 1, "b/1.png": 2, "odd class/1.png": b"no image"})
+    root = scans(tmp_path / "raw", {"a/1.png": 1, "b/1.png": 2, "odd class/1.png": b"no image"})
     with pytest.raises(PipelineError, match="'odd class'"):
-        prepare_data_set(root, tmp_path / "store", SMALL, 1.0)
+        prepare_scans(root, tmp_path / "store", SMALL, 1.0)
     assert list(tmp_path.iterdir()) == [root]
 
 
@@ -220,23 +233,25 @@ def many_files(tmp_path_factory) -> Path:
     """3,000 files, links to a few of them."""
     root = tmp_path_factory.mktemp("many")
     for k in range(12):
-        put(root, f"{'ab'[k % 2]}/{k}.png", cv2.imencode(".png", scan(k, (200, 200)))[1].tobytes())
+        put(root, f"scans/{'ab'[k % 2]}/{k}.png", cv2.imencode(".png", scan(k, (200, 200)))[1].tobytes())
     for k in range(12, 3000):
-        os.link(root / f"{'ab'[k % 2]}/{k % 12}.png", root / f"{'ab'[k % 2]}/{k}.png")
+        os.link(root / f"scans/{'ab'[k % 2]}/{k % 12}.png", root / f"scans/{'ab'[k % 2]}/{k}.png")
     return root
 
 
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_killed_process_leaves_nothing_that_looks_finished(tmp_path, many_files, existing):
     target = tmp_path / "store"
-    small = data_set(tmp_path / "raw", {"a/1.png": 1, "b/1.png": 2})
+    small = scans(tmp_path / "raw", {"a/1.png": 1, "b/1.png": 2})
     if existing:
-        prepare_data_set(small, target, SMALL, 0.0)
+        prepare_scans(small, target, SMALL, 0.0)
     before = contents(target)
     program = (
-        "import sys; from brain_tumor.prepare.preparing import prepare_data_set;"
+        "import sys; from brain_tumor.prepare.preparing import prepare_images;"
+        "from brain_tumor.prepare.sources import source_images;"
         "from brain_tumor.imaging.preprocessing import Preprocessing;"
-        "prepare_data_set(sys.argv[1], sys.argv[2], Preprocessing(128, True, 0.5), 0.0)"
+        "found = source_images(sys.argv[1], 'scans', {}, None);"
+        "prepare_images(sys.argv[1], found, sys.argv[2], Preprocessing(128, True, 0.5), 0.0)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, many_files, target], env=os.environ | {"PYTHONPATH": SOURCES}
@@ -253,7 +268,7 @@ def test_a_killed_process_leaves_nothing_that_looks_finished(tmp_path, many_file
     assert contents(target) == before
     assert target.exists() == existing
 
-    assert prepare_data_set(small, target, preprocessing(size=48), 0.0) == 2
+    assert prepare_scans(small, target, preprocessing(size=48), 0.0) == 2
     check_against_files(small, target, preprocessing(size=48))
     assert sorted(tmp_path.iterdir()) == sorted([small, target])
 

@@ -24,7 +24,9 @@ sys.path.insert(0, str(ROOT / "src"))
 from brain_tumor.errors import PipelineError
 from brain_tumor.evaluation.cohorts import cohorts
 from brain_tumor.evaluation.comparison import paired_differences
+from brain_tumor.params import load_params
 from brain_tumor.prediction.tables import load_predictions
+from brain_tumor.tables.csv_tables import read_table, write_table
 
 
 def headline(name: str, scratch: Path):
@@ -38,10 +40,20 @@ def headline(name: str, scratch: Path):
         raise PipelineError(f"expected a commit or an experiment, received {name!r}: see dvc exp list") from None
     except (OSError, ValueError, DvcException) as error:
         raise PipelineError(f"expected the results of {name} in the DVC cache: {error}") from error
+    params = YAML(typ="safe", pure=True).load(scratch / "params.yaml")
+    if not (main := params["data"].get("main")):
+        main = load_params(ROOT / "params.yaml").data.main
+        _name_source(scratch, main)
     folds = sorted(int(path.stem.removeprefix("fold-")) for path in (scratch / "test").glob("fold-*.csv"))
-    frame = load_predictions(scratch / "test", scratch / "folds.csv", folds)
-    strategy = YAML(typ="safe", pure=True).load(scratch / "params.yaml")["split"]["strategy"]
-    return next(iter(cohorts(frame, strategy).items()))
+    frame = load_predictions(scratch / "test", scratch / "folds.csv", folds, main)
+    return next(iter(cohorts(frame, params["split"]["strategy"]).items()))
+
+
+def _name_source(scratch: Path, main: str) -> None:
+    """Write the tables of a commit that knew one source only as later ones have them."""
+    for path in (scratch / "folds.csv", *(scratch / "test").glob("*.csv")):
+        table = read_table(path)
+        write_table(path, table.assign(path=f"{main}/" + table["path"], source=main, target=table["label"]))
 
 
 def diff(kind: str, former: str, latter: str) -> str:

@@ -59,8 +59,14 @@ class Source(_Section):
         return _source(self.dataset)
 
 
-# Names of sources are names of folders and stages.
-SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+def _source_name(value: str) -> str:
+    # Names of folders and stages; the cohorts of an external source end in _shared and _clean.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value) or value.endswith(("_shared", "_clean")):
+        raise ValueError("expected letters, digits, - and _ as the name of a source, not ending in _shared or _clean")
+    return value
+
+
+SourceName = Annotated[str, AfterValidator(_source_name)]
 
 
 class Data(_Section):

@@ -107,6 +107,13 @@ def joined_groups(
     return _checked(further, max_share, len(index)), joins
 
 
+def joined_through(joins: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """`joins`, and what the joined groups join themselves according to `known`: both columns group, joined."""
+    further = joins.merge(known, left_on="joined", right_on="group", suffixes=("", "_of"))
+    further = pd.DataFrame({"group": further["group"], "joined": further["joined_of"]})
+    return pd.concat([joins, further]).drop_duplicates().sort_values(["group", "joined"], ignore_index=True)
+
+
 def _joins(
     group: pd.Series, known: pd.Series, n: int, links: tuple[np.ndarray, np.ndarray], keys: list[pd.Series]
 ) -> pd.DataFrame:
@@ -117,7 +124,8 @@ def _joins(
     for key in keys:
         old = pd.DataFrame({"key": key.iloc[:n].to_numpy(), "joined": known.to_numpy()})
         new = pd.DataFrame({"key": key.iloc[n:].to_numpy(), "group": group.to_numpy()})
-        tables.append(new[new["key"] != ""].merge(old.drop_duplicates(), on="key")[["group", "joined"]])
+        new = new[new["key"] != ""].drop_duplicates()
+        tables.append(new.merge(old.drop_duplicates(), on="key")[["group", "joined"]])
     return pd.concat(tables).drop_duplicates().sort_values(["group", "joined"], ignore_index=True)
 
 

@@ -22,10 +22,11 @@ def source_probe(frames: Sequence[pd.DataFrame], features: Sequence[np.ndarray],
 
     0.5 means that the features say nothing about the source; the nearer to 1, the easier a class that only one source
     has can be told by its source. A logistic regression is cross-validated on the test images of each network, which
-    neither it nor the network has seen; pictures that stand in both sources are left out.
+    neither it nor the network has seen; pictures that stand in both sources are left out. The interval takes the
+    probe as given and is slightly too narrow.
 
     Args:
-        frames: for each network its predictions, with source, label and group; copies as in the split.
+        frames: for each network its test images: path, source, label, group and copies.
         features: (n, features) of the same rows.
         main: the main source.
         healthy: the class without a tumour.
@@ -46,8 +47,10 @@ def _side(frames, features, main: str, name: str, side: str, healthy: str) -> di
     seen = []
     for frame, values in zip(frames, features, strict=True):
         of_side = np.array([tumour_side(label, healthy) == side for label in frame["label"]])
-        both = set(frame["group"][frame["source"] == main]) & set(frame["group"][frame["source"] == name])
-        rows = of_side & frame["source"].isin([main, name]).to_numpy() & ~frame["group"].isin(both).to_numpy()
+        rows = of_side & frame["source"].isin([main, name]).to_numpy()
+        for key in (frame["group"], frame["copies"].where(frame["copies"] != "", frame["path"])):
+            both = set(key[frame["source"] == main]) & set(key[frame["source"] == name])
+            rows &= ~key.isin(both).to_numpy()
         part = frame[rows]
         other = (part["source"] == name).to_numpy().astype(int)
         fewest = min(part["group"][other == k].nunique() for k in (0, 1))

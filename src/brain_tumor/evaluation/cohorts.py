@@ -17,14 +17,12 @@ DESCRIPTIONS = {
 def description(cohort: str) -> str:
     """The description of any cohort in one line."""
     if cohort.startswith("source_"):
-        return "pictures of another source, each scored by a model that never saw it, a copy or its patient"
+        return "pictures of another source, each scored by the model of its test fold"
     if cohort.startswith("external_"):
-        part = cohort.rsplit("_", 1)[1]
-        shared = "share a picture or a patient with images that were learned from"
         return {
-            "shared": f"of the external source: pictures that {shared}",
-            "clean": f"of the external source: pictures that do not {shared}",
-        }.get(part, "a source that is never learned from, scored by the model of the first fold")
+            "shared": "of the external source: a picture or a patient is shared with training",
+            "clean": "of the external source: no picture and no patient is shared with training",
+        }.get(cohort.rsplit("_", 1)[1], "a source that is only tested on, by the model of the first fold")
     return DESCRIPTIONS[cohort]
 
 

@@ -32,7 +32,7 @@ def external_cohorts(name: str, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         frame: what `prediction.tables.load_external` returns.
     """
     pictures = one_per_picture(frame)
-    shared = pictures["group_in_training"].groupby(pictures["group"]).transform("any").astype(bool)
+    shared = pictures["group"].isin(frame["group"][frame["group_in_training"]])
     parts = {"": pictures, "_shared": pictures[shared], "_clean": pictures[~shared]}
     return {f"external_{name}{part}": rows.reset_index(drop=True) for part, rows in parts.items() if len(rows)}
 

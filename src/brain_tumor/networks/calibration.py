@@ -7,7 +7,7 @@ easily, such as calling every mass near the pituitary gland a pituitary tumour.
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax, xlogy
+from scipy.special import log_softmax, softmax, xlogy
 
 _SMALLEST = 1e-12
 
@@ -37,11 +37,9 @@ def fit_calibration(probabilities: np.ndarray, allowed: np.ndarray) -> tuple[flo
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         scale, biases = np.exp(values[0]), values[1:]
         logs = log_softmax(scale * x + biases, axis=1)
-        likely = np.exp(logs)
-        # The distribution over the allowed classes; one class gets exactly 1.
-        truth = np.where(allowed, likely, 0)
-        truth /= truth.sum(axis=1, keepdims=True)
-        excess = likely - truth
+        # The distribution over the allowed classes; a single one gets exactly 1, however small its probability.
+        truth = softmax(np.where(allowed, logs, -np.inf), axis=1)
+        excess = np.exp(logs) - truth
         slope = np.concatenate([[scale * (excess * x).sum()], excess.sum(axis=0)])
         return -(logs * truth).sum() + xlogy(truth, truth).sum() + values @ values / 2, slope + values
 

@@ -43,11 +43,12 @@ def source_images(
         classes: those of the main source; None: this is the main source.
 
     Raises:
-        PipelineError: the layout is unusable, `labels` names a folder that is not there, or a folder stands for no
-            class of the main source.
+        PipelineError: the layout is unusable, `labels` names a folder that is not there, a folder stands for no class
+            of the main source, or one of the main source for several.
     """
     folder = Path(root) / source
-    found = list_images(folder)
+    # Only the main source must tell classes apart: one of healthy scans alone is welcome.
+    found = list_images(folder, least=2 if classes is None else 1)
     images = once(folder, found)
     if len(images) < len(found):
         print(f"{source}: {len(found) - len(images)} files stand a second time in a folder and are used once")
@@ -56,9 +57,11 @@ def source_images(
     if unknown := sorted(set(labels) - set(names)):
         raise PipelineError(f"expected the class folders {names} in {key}, received {unknown[0]!r}: correct it")
     label = {name: _label(labels.get(name, name)) for name in names}
+    if classes is None and (several := [name for name, value in label.items() if SEPARATOR in value]):
+        raise PipelineError(f"expected one class a folder in the main source, {key} gives {several[0]!r} several")
     for name, value in label.items():
         wrong = [] if classes is None or value == DROP else sorted(set(classes_in([value])) - set(classes))
-        if wrong or (name not in labels and SEPARATOR in name):
+        if wrong:
             raise PipelineError(
                 f"expected the classes {classes or names} in {source}, the folder {name!r} stands for {value!r}: "
                 f"say in {key} which class, list of classes or {DROP!r} it is, or rename the folder"

@@ -12,12 +12,13 @@ from brain_tumor.source.kaggle import download
 from brain_tumor.source.layout import list_images
 
 
-def copy_folder(source: Path, target: Path) -> None:
+def copy_folder(source: Path, target: Path, classes: int = 2) -> None:
     """Copy a folder of images to `target` as `[<folder>/]<class>/<file>`.
 
     Args:
         source: the folder.
         target: folder to make or to replace.
+        classes: number of class folders that it must have.
 
     Raises:
         PipelineError: there is no such folder, it overlaps `target`, or its layout is not one of class folders.
@@ -26,11 +27,18 @@ def copy_folder(source: Path, target: Path) -> None:
         raise PipelineError(f"expected a folder of images at {source}, found none: correct data.sources")
     _check_apart(source, target)
     with replacing_folder(target) as partial:
-        _unpack(source, partial, str(source))
+        _unpack(source, partial, str(source), classes)
 
 
 def fetch_kaggle(
-    dataset: str, target: Path, archive: Path | None, manifests: Path, *, accept: bool, **options: float
+    dataset: str,
+    target: Path,
+    archive: Path | None,
+    manifests: Path,
+    *,
+    accept: bool,
+    classes: int = 2,
+    **options: float,
 ) -> None:
     """Bring a Kaggle data set to `target` as `[<folder>/]<class>/<file>`.
 
@@ -43,6 +51,7 @@ def fetch_kaggle(
         archive: zip archive or unpacked folder of the data set, used in place of the network; None: download.
         manifests: folder of the manifests.
         accept: write the manifest of the files that came instead of verifying them.
+        classes: number of class folders that it must have.
         options: retries and stall_seconds, see `kaggle.download`.
 
     Raises:
@@ -55,7 +64,7 @@ def fetch_kaggle(
     with replacing_folder(target) as partial:
         with TemporaryDirectory(prefix=".download-", dir=partial) as scratch:
             found = archive or download(dataset, Path(scratch), **options)
-            _unpack(found, partial, str(archive or dataset))
+            _unpack(found, partial, str(archive or dataset), classes)
         if accept:
             digests = manifest.compute(partial)
         elif record.exists():
@@ -64,7 +73,8 @@ def fetch_kaggle(
         manifest.write(record, digests)
     elif not record.exists():
         print(
-            f"{dataset} has no manifest and was not verified: `make accept-data` records this version in {record}",
+            f"{dataset} has no manifest and was not verified: `make accept-data SOURCE=<name>` records this version in "
+            f"{record}",
             file=sys.stderr,
         )
 
@@ -94,11 +104,11 @@ def own_archive(given: str | None, dataset: str, main: bool) -> Path | None:
     return named[0] if named else place if main and not several else None
 
 
-def _unpack(source: Path, target: Path, name: str) -> None:
+def _unpack(source: Path, target: Path, name: str, classes: int) -> None:
     """Unpack and check the layout; errors call the source `name`, because the folders here are gone when it is read."""
     try:
         unpack(source, target)
-        list_images(target)
+        list_images(target, classes)
     except PipelineError as error:
         raise PipelineError(str(error).replace(str(source), name).replace(str(target), name)) from error
 

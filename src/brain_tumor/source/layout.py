@@ -48,11 +48,15 @@ def list_files(root: Path | str) -> list[str]:
     return sorted(path.as_posix() for path in _visible(root) if (root / path).is_file())
 
 
-def list_images(root: Path | str) -> list[ImageFile]:
+def list_images(root: Path | str, least: int = 2) -> list[ImageFile]:
     """All images of the data set at `root`, sorted by path.
 
+    Args:
+        root: of the data set.
+        least: number of class folders that it must have.
+
     Raises:
-        PipelineError: there are fewer than two class folders, a class folder without an image, images beside class
+        PipelineError: there are fewer than `least` class folders, a class folder without an image, images beside class
             folders, or a name that is not printable UTF-8.
     """
     root = Path(root)
@@ -61,9 +65,10 @@ def list_images(root: Path | str) -> list[ImageFile]:
         if path.suffix.lower() in IMAGE_SUFFIXES and len(path.parts) >= 2:
             images.append(ImageFile(str(path), "/".join(path.parts[:-2]), path.parts[-2]))
     labels = sorted({image.label for image in images})
-    if len(labels) < 2:
+    if len(labels) < least:
+        wanted = "two class folders" if least == 2 else "one class folder"
         raise PipelineError(
-            f"expected at least two class folders with images ([<folder>/]<class>/<file>), found "
+            f"expected at least {wanted} with images ([<folder>/]<class>/<file>), found "
             f"{f'only {labels[0]!r}' if labels else 'none'} in {root}: add one folder per class"
         )
     filled = {str(PurePosixPath(image.path).parent) for image in images}

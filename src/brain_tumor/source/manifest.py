@@ -66,5 +66,5 @@ def verify(digests: dict[str, str], path: Path | str) -> None:
     counts = ", ".join(f"{len(names)} {kind}" for kind, names in differences.items())
     raise PipelineError(
         f"expected the {len(expected)} files of {path}, found {counts} (first: {first!r} {kind}): "
-        f"get the version it describes, or accept this one with `make accept-data` and commit the manifest"
+        "get the version it describes, or accept this one with `make accept-data SOURCE=<name>` and commit the manifest"
     )
