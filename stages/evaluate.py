@@ -7,7 +7,7 @@ from brain_tumor.evaluation.cross_validation import fold_scores
 from brain_tumor.evaluation.curve_plots import write_curves
 from brain_tumor.evaluation.decisions import decide, decision_scores
 from brain_tumor.evaluation.galleries import answer_galleries
-from brain_tumor.evaluation.sources import external_cohorts, one_per_picture, partial_scores
+from brain_tumor.evaluation.sources import external_cohorts, partial_scores, source_cohorts
 from brain_tumor.evaluation.summary import metrics_table
 from brain_tumor.files import write_json
 from brain_tumor.metrics.arrays import as_arrays
@@ -29,8 +29,7 @@ def main(params, arguments):
     headline = next(iter(parts))
     for name in data.learned[1:]:
         further = load_predictions("data/predictions/test", SPLIT, folds, name)
-        if len(tested := further[further["role"] == "test"]):
-            parts[f"source_{name}"] = one_per_picture(tested)
+        parts |= source_cohorts(name, further[further["role"] == "test"], frame)
     for name in data.external:
         rows = load_external("data/predictions/external", "data/audit/external.csv", SPLIT, name)
         parts |= external_cohorts(name, rows.assign(model_fold=folds[0]))

@@ -132,7 +132,7 @@ def test_manifest_mismatch(other_set, archive):
         "1 missing",
         "1 changed",
         "11 extra",
-        "make accept-data",
+        "make accept-data SOURCE=",
         DATASET_ARCHIVE=str(archive),
     )
     run(*command("download@own"), "--accept", cwd=other_set, DATASET_ARCHIVE=str(archive))
@@ -199,6 +199,13 @@ def test_labels_that_name_no_class_of_the_main_source(two_sets, archive, value, 
     labelled(two_sets, archive, {"yes": value, "no": "well"})
     expected = ["['sick', 'well'] in more", "'yes'", said, "data.sources.more.labels"]
     fails_in_one_line(two_sets, BOTH, *expected, DATASET_ARCHIVE=str(archive))
+
+
+def test_main_source_of_partial_labels(other_set, archive):
+    own = {"dataset": "someone/heads", "labels": {"sick": ["sick", "ill"]}}
+    with_params(other_set, data={"sources": {"own": own}})
+    said = ["one class a folder", "main source", "data.sources.own.labels", "'sick'"]
+    fails_in_one_line(other_set, "download@own preprocess", *said, DATASET_ARCHIVE=str(archive))
 
 
 def test_labels_of_a_folder_that_is_not_there(two_sets, archive):

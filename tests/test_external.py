@@ -33,20 +33,15 @@ def test_an_external_source_is_a_cohort_of_its_own(small_clone, tmp_path):
     assert set(ran) == {"download@hospital", "preprocess", "audit", "external", "evaluate"}
     assert [(small_clone / path).read_bytes() for path in learned] == before
 
-    def compare() -> None:
-        metrics = json.loads((small_clone / "metrics/test.json").read_text(encoding="utf-8"))
-        pairs = {"": "test", "_shared": "leaked", "_clean": "clean"}
-        found = {name for name in metrics if name.startswith("external_")}
-        assert found == {f"external_hospital{own}" for own, known in pairs.items() if f"official_{known}" in metrics}
-        assert len(found) > 1
-        for name in found:
-            brought = metrics[name]
-            known = metrics["official_" + pairs[name.removeprefix("external_hospital")]]
-            # Whose patients these are, nobody said: they follow from the pictures.
-            for score in known.keys() - {"patients"}:
-                assert brought[score] == known[score], (name, score)
-
-    compare()
+    metrics = json.loads((small_clone / "metrics/test.json").read_text(encoding="utf-8"))
+    parts = {"": "test", "_shared": "leaked", "_clean": "clean"}
+    found = {name.removeprefix("external_hospital") for name in metrics if name.startswith("external_")}
+    assert found == {part for part, known in parts.items() if f"official_{known}" in metrics} and len(found) > 1
+    for part in found:
+        brought, known = metrics[f"external_hospital{part}"], metrics[f"official_{parts[part]}"]
+        # Whose patients these are, nobody said: that they belong together follows from their pictures.
+        for score in known.keys() - {"patients"}:
+            assert brought[score] == known[score], (part, score)
     predicted = table(small_clone, "data/predictions/external/hospital.csv")
     own = table(small_clone, "data/predictions/test/fold-0.csv").query("role == 'official_test'")
     assert set(predicted["source"]) == {"hospital"} and set(predicted["role"]) == {"external"}
@@ -56,14 +51,19 @@ def test_an_external_source_is_a_cohort_of_its_own(small_clone, tmp_path):
     for folder in ("data/predictions/external", "data/external"):
         assert table(small_clone, f"{folder}/sources.csv")["source"].tolist() == ["hospital"]
 
+    index = table(small_clone, "data/external/hospital/index.csv")
     (other / "no_tumor").rename(other / "healthy")
     run("dvc", "repro", "--force", "--single-item", "download@hospital", cwd=small_clone)
-    failed = run("dvc", "repro", "evaluate", cwd=small_clone, fails=True)
+    failed = run("dvc", "repro", "preprocess", cwd=small_clone, fails=True)
     assert "error: expected the classes" in failed.stderr and "Traceback" not in failed.stderr
     assert "the folder 'healthy'" in failed.stderr and "data.sources.hospital.labels" in failed.stderr
     with_sources(small_clone, second=SECOND, hospital=hospital | {"labels": {"healthy": "no_tumor"}})
-    run("dvc", "repro", "evaluate", cwd=small_clone)
-    compare()
+    run("dvc", "repro", "preprocess", cwd=small_clone)
+    again = table(small_clone, "data/external/hospital/index.csv")
+    assert dict(zip(again["sha256"], again["label"], strict=True)) == dict(
+        zip(index["sha256"], index["label"], strict=True)
+    )
+    assert set(again["path"].str.split("/").str[1]) == {"glioma", "healthy", "meningioma", "pituitary"}
 
     # A source that is no longer named leaves no score behind.
     with_sources(small_clone, second=SECOND)

@@ -227,7 +227,25 @@ def test_the_main_source_is_one_that_is_learned_from(tmp_path, sources, main, sa
 
 
 @pytest.mark.parametrize(
-    "name", ["my scans", "a.b", "-x", "_x", ".x", "../x", "a/b", "a|b", "", "schädel", "x\n", "'x'", 7, True]
+    "name",
+    [
+        "my scans",
+        "a.b",
+        "-x",
+        "_x",
+        ".x",
+        "../x",
+        "a/b",
+        "a|b",
+        "",
+        "schädel",
+        "x\n",
+        "'x'",
+        "x_shared",
+        "x_clean",
+        7,
+        True,
+    ],
 )
 def test_a_name_that_is_none_for_a_folder_or_a_stage_is_refused(tmp_path, name):
     text = complaint(with_sources(tmp_path, {"a": {"dataset": "phantoms"}, name: {"dataset": "phantoms:second"}}))

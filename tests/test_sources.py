@@ -104,7 +104,7 @@ def kaggle(place, monkeypatch):
 def bring(place: Path, folder: Path | None = None, **options) -> None:
     """Copy the folder, or fetch the Kaggle set."""
     if folder is not None:
-        copy_folder(folder, place / RAW)
+        copy_folder(folder, place / RAW, **options)
         return
     archive, usual = options.pop("archive", None), {"retries": 3, "stall_seconds": 60, "accept": False}
     fetch_kaggle(SLUG, place / RAW, archive, Path("manifests"), **usual | options)
@@ -134,7 +134,7 @@ def test_download_without_an_account(place, kaggle, capsys):
     assert fetch(place) == CONTENT
     assert {stat.S_IMODE(p.stat().st_mode) for p in place.glob(f"{RAW}/*/*/*")} == {0o666 & ~current_umask()}
     assert all("Authorization" not in headers for _, headers in server.requests)
-    assert "make accept-data" in capsys.readouterr().err  # no manifest: one line says how to record one
+    assert "make accept-data SOURCE=" in capsys.readouterr().err  # no manifest: one line says how to record one
 
 
 def current_umask() -> int:
@@ -308,6 +308,22 @@ def test_a_layout_that_cannot_be_learned_from(place, tmp_path, way, content, exp
     text = failure(place, archive=packed(content, tmp_path, way))
     assert expected in text
     assert ".partial" not in text
+
+
+@pytest.mark.parametrize("way", ["zip", "folder"])
+def test_a_single_class_is_enough_where_it_is_asked_for(place, tmp_path, way):
+    """Only the main source must tell classes apart."""
+    single = {"no_tumor/1.jpg": b"healthy", "no_tumor/2.jpg": b"healthy too"}
+    sources = []
+    for number, content in enumerate([{"1.jpg": b"1"}, single | {"empty/": b""}, single]):
+        (tmp_path / str(number)).mkdir()
+        sources.append(packed(content, tmp_path / str(number), way))
+    assert "one class folder" in failure(place, archive=sources[0], classes=1)
+    assert "none in 'empty'" in failure(place, archive=sources[1], classes=1)
+    assert "only 'no_tumor'" in failure(place, archive=sources[2], classes=2)
+    # A folder that contains everything else counts as wrapping, but not that of the only class.
+    assert fetch(place, archive=sources[2], classes=1) == single
+    assert fetch(place, unzipped(single, tmp_path / "unpacked"), classes=1) == single
 
 
 def packed(content: dict[str, bytes], tmp_path: Path, way: str) -> Path:
@@ -550,7 +566,7 @@ def test_a_difference_is_counted_and_named(place, recorded):
     (recorded / "Training/healthy/2.png").write_bytes(b"new")
     text = failure(place, archive=recorded)
     assert "1 missing, 2 extra, 2 changed (first: 'Testing/healthy/image(1).jpg' missing)" in text
-    assert "make accept-data" in text
+    assert "make accept-data SOURCE=" in text
 
 
 def test_a_failed_verification_leaves_what_was_there(place, recorded):

@@ -60,9 +60,11 @@ class Source(_Section):
 
 
 def _source_name(value: str) -> str:
-    # Names of folders and stages; the cohorts of an external source end in _shared and _clean.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value) or value.endswith(("_shared", "_clean")):
-        raise ValueError("expected letters, digits, - and _ as the name of a source, not ending in _shared or _clean")
+    # Names of folders and stages; parts of the cohort of a source end in _own, _shared and _clean.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value) or value.endswith(("_own", "_shared", "_clean")):
+        raise ValueError(
+            "expected letters, digits, - and _ as the name of a source, no _own, _shared or _clean at its end"
+        )
     return value
 
 

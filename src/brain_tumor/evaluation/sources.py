@@ -24,6 +24,20 @@ def one_per_picture(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(label=label)[~picture.duplicated() & (label != "")].reset_index(drop=True)
 
 
+def source_cohorts(name: str, tested: pd.DataFrame, first: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The cohorts of a source that is learned from: all its pictures, and those that the main source does not have.
+
+    Args:
+        name: of the source.
+        tested: rows of predictions of its test folds, with path, label, copies and group.
+        first: the same for the main source.
+    """
+    rows = one_per_picture(tested)
+    shared = rows["copies"].isin([*first["copies"], *first["path"]]) & (rows["copies"] != "")
+    parts = {"": rows, "_own": rows[~shared].reset_index(drop=True)}
+    return {f"source_{name}{part}": rows for part, rows in parts.items() if len(rows)}
+
+
 def external_cohorts(name: str, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The cohorts of an external source: all pictures, those that share a picture or a patient with training, the rest.
 
