@@ -63,7 +63,7 @@ def _source_name(value: str) -> str:
     # Names of folders and stages; parts of the cohort of a source end in _own, _shared and _clean.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value) or value.endswith(("_own", "_shared", "_clean")):
         raise ValueError(
-            "expected letters, digits, - and _ as the name of a source, no _own, _shared or _clean at its end"
+            "expected letters, digits, - and _ as the name of a source, and not _own, _shared or _clean last"
         )
     return value
 

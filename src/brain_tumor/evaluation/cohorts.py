@@ -17,10 +17,9 @@ DESCRIPTIONS = {
 def description(cohort: str) -> str:
     """The description of any cohort in one line."""
     if cohort.startswith("source_"):
-        own = cohort.endswith("_own")
-        return (
-            "of it: pictures that the main source does not have" if own else "pictures of another source, out of fold"
-        )
+        if cohort.endswith("_own"):
+            return "of it: pictures that the main source does not have"
+        return "pictures of another source, each scored by the model of its test fold"
     if cohort.startswith("external_"):
         return {
             "shared": "of the external source: a picture or a patient is shared with training",
