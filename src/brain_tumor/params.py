@@ -38,8 +38,8 @@ def _source(value: str) -> tuple[str, str]:
 
 
 def _label(value: object) -> str | list[str]:
-    several = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
-    if not several and not isinstance(value, str):
+    names = value if isinstance(value, list) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError("expected a class, a list of classes among which the true one is, or drop")
     return value
 
@@ -260,7 +260,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
 def _one_line(error: dict) -> str:
     if not error["loc"]:
         return str(error["ctx"]["error"])
-    key = ".".join(str(part) for part in error["loc"])
+    key = ".".join(str(part) if str(part).isprintable() else repr(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(key, _known_keys(Params), n=1, cutoff=0)[0]
         return f"unknown key {key!r}, received {reprlib.repr(error['input'])}; the nearest known key is {nearest!r}"

@@ -162,10 +162,10 @@ def _contradicted_by_origin(index: pd.DataFrame, facts: pd.DataFrame) -> pd.Data
     for kind in set(facts["source_label"]) - {""}:
         named = [name for name in classes if kind in name.lower()]
         states |= {kind: named[0]} if len(named) == 1 else {}
-    stated = facts["source_label"].map(states).fillna("").to_numpy()
+    stated = [states.get(kind, "") for kind in facts["source_label"]]
     rows = [
         (SOURCE_CONFLICT, row.path, row.label, "", class_, 1.0)
         for row, class_ in zip(index.itertuples(), stated, strict=True)
         if class_ and common_label([row.label, class_]) == ""
     ]
-    return pd.DataFrame(rows, columns=FINDING_COLUMNS[:6]).sort_values("path")
+    return pd.DataFrame(rows, columns=FINDING_COLUMNS[:6]).astype({"score": float}).sort_values("path")
