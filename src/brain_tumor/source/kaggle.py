@@ -24,8 +24,8 @@ BACKOFF_SECONDS = 2.0  # before the first further attempt; doubles with each
 _REFUSED = re.compile(r"\b40[0134] Client Error|^Authentication required|^Permission .* denied", re.MULTILINE)
 _WAYS_OUT = (
     "sign in to Kaggle (~/.kaggle/kaggle.json, KAGGLE_USERNAME with KAGGLE_KEY, or KAGGLE_API_TOKEN), or use a copy "
-    "with `DATASET_ARCHIVE=/path/to/archive.zip make repro` (for several sources a folder of their archives), or see the "
-    "pipeline without the data with `make demo`"
+    "with `DATASET_ARCHIVE=/path/to/archive.zip make repro` (for several sources a folder of their archives), or see "
+    "the pipeline without the data with `make demo`"
 )
 
 
