@@ -14,7 +14,9 @@ from planted import KINDS, plant
 from ruamel.yaml import YAML
 from settings import preprocessing
 
-from brain_tumor.audit.copies import LOOK_ALIKE, find_copies
+from brain_tumor.audit.copies import COPY, COPY_COLUMNS, IDENTICAL, LOOK_ALIKE, find_copies
+from brain_tumor.audit.findings import FINDING_COLUMNS, LABEL_CONFLICT, PATIENT_CONFLICT, SOURCE_CONFLICT
+from brain_tumor.audit.galleries import pair_galleries
 from brain_tumor.audit.groups import group_table, joined_groups
 from brain_tumor.audit.reading import distinct_views, read_views
 from brain_tumor.errors import PipelineError
@@ -351,3 +353,20 @@ def test_a_further_source_may_have_a_single_class(tmp_path):
     assert [(image.path, image.label) for image in images] == [("healthy/no_tumor/a.jpg", "no_tumor")]
     with pytest.raises(PipelineError, match="two class folders"):
         source_images(tmp_path, "healthy", {}, None)
+
+
+def test_every_kind_of_finding_has_its_page_and_nothing_else_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "raw/main/glioma").mkdir(parents=True, exist_ok=True)
+        grey, _ = draw_scan("glioma", plane=PLANES[0], patient=1, index=0, size=96, seed=0)
+        (tmp_path / f"raw/main/glioma/{name}.jpg").write_bytes(plant(grey, "recompressed", np.random.default_rng(0)))
+    a, b = "main/glioma/a.jpg", "main/glioma/b.jpg"
+    kinds = [IDENTICAL, COPY, LABEL_CONFLICT, PATIENT_CONFLICT]
+    rows = [(kind, a, "glioma", b, "glioma", 1.0, "") for kind in kinds]
+    rows += [(SOURCE_CONFLICT, a, "glioma", "", "meningioma", 1.0, "")]
+    pairs = pd.DataFrame([(LOOK_ALIKE, a, b, 0.5, "")], columns=COPY_COLUMNS)
+    (tmp_path / "pages").mkdir()
+    pair_galleries("pages", "raw", pd.DataFrame(rows, columns=FINDING_COLUMNS), pairs)
+    assert {path.stem for path in (tmp_path / "pages").iterdir()} == {*kinds, SOURCE_CONFLICT, LOOK_ALIKE}
+    assert {path.name for path in tmp_path.iterdir()} == {"raw", "pages"}

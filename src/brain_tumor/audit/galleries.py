@@ -36,8 +36,8 @@ def pair_galleries(folder: Path | str, root: Path | str, findings: pd.DataFrame,
         for row in shown[kind].head(MOST).itertuples():
             turned = f", {row.orientation}" if row.orientation not in ("", ORIENTATIONS[0]) else ""
             if kind == SOURCE_CONFLICT:
-                folder, _, name = row.path.rpartition("/")
-                rows.append(((row.path,), f"{folder}\n{name}\norigin: {row.other_label}"))
+                place, _, name = row.path.rpartition("/")
+                rows.append(((row.path,), f"{place}\n{name}\norigin: {row.other_label}"))
             else:
                 rows.append(((row.path, row.other), f"{row.path}\n{row.other}\n{row.score:.3f}{turned}"))
         images = 1 if kind == SOURCE_CONFLICT else 2
