@@ -33,7 +33,8 @@ def main(params, arguments):
             count = prepare(images[name], folder / name, fixes=own)
             print(f"{name}: {count} images prepared, external, {len(own)} fixes applied")
         write_table(folder / "sources.csv", pd.DataFrame({"source": data.external}, dtype=str))
-    count = prepare([image for name in data.learned for image in images[name]], "data/prepared", fixes=fixes)
+        # Within the block: where it fails, nothing is left of either.
+        count = prepare([image for name in data.learned for image in images[name]], "data/prepared", fixes=fixes)
     print(f"{', '.join(data.learned)}: {count} images prepared, {len(fixes)} fixes applied")
 
 
