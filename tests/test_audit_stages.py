@@ -194,6 +194,7 @@ def test_a_fix_leads_to_a_rerun_and_is_counted(small_clone):
     assert difference["metrics/audit.json"]["phantoms.fixes.dropped"]["new"] == 1
 
 
+@pytest.mark.timeout(600)  # three whole pipelines after that of the fixture
 def test_what_leakage_does_is_shown_by_three_experiments(small_clone):
     (small_clone / ".venv").mkdir()
     (small_clone / ".venv/.locked").touch()
