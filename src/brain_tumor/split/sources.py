@@ -32,15 +32,18 @@ def further_folds(
     pool = table[first & (table["fold"] != "")]
     own = pool.groupby("group")["fold"].agg(lambda values: sorted(set(values)))
     joined = joins.groupby("group")["joined"].agg(list) if grouped else {}
+    placed = {}  # a group may have images of several further sources
     for _, rows in table[~first].groupby("source"):
         units = rows["group"] if grouped else rows["path"]
         near = {
             unit: sorted({k for name in joined.get(unit, []) for k in own.get(name, [])}) for unit in units.unique()
         }
+        near |= {unit: [placed[unit]] for unit in near if unit in placed}
         settled = units.map({unit: found[0] if len(found) == 1 else "" for unit, found in near.items()})
         free = rows[units.map(near).map(len) == 0]
         fold[rows.index] = settled
         fold[free.index] = _stratified(free["label"], units[free.index], folds, seed)
+        placed |= dict(zip(units[free.index], fold[free.index], strict=True))
     return fold
 
 
