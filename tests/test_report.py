@@ -70,10 +70,11 @@ def test_it_speaks_of_every_source(small_run, browser):
     expected = {name: figures["tumour"] for name, figures in test.items() if "tumour" in figures}
     assert {"patient_test", "source_second"} <= expected.keys()
     assert [row[0] for row in rows] == list(expected)
+    assert "missed" in expected["source_second"]
     for (_, tumours, healthy, *scores), figures in zip(rows, expected.values(), strict=True):
         assert (int(tumours), int(healthy)) == (figures["n"], figures["n_healthy"])
-        for shown, name in zip(scores, ("sensitivity", "specificity", "roc_auc"), strict=True):
-            assert shown.startswith(f"{figures[name]:.3f}"), name
+        for shown, name in zip(scores, ("sensitivity", "specificity", "roc_auc", "missed"), strict=True):
+            assert shown.startswith(f"{figures[name]:.3f}" if name in figures else "–"), name
     # Which data sets these are, and what each of them is for.
     said = page.locator("dt:text-is('Data') + dd").inner_text()
     assert "phantoms: phantoms (learn)" in said and "second: phantoms:second (learn)" in said
