@@ -33,7 +33,11 @@ def _quiet_tensorflow() -> None:
 _quiet_tensorflow()
 
 
-_ARGUMENTS = {"fold": {"type": int}, "part": {"choices": ["validation", "test"]}, "source": {}}
+_ARGUMENTS = {
+    "fold": {"type": lambda text: text if text == "all" else int(text), "metavar": "NUMBER|all"},
+    "part": {"choices": ["validation", "test"]},
+    "source": {},
+}
 
 
 def run(main: Callable[..., None], *needed: str, **flags: str) -> None:

@@ -9,9 +9,9 @@ from brain_tumor.networks.trunks import pretrained_weights
 
 def main(params, arguments):
     name, weights = params.model.backbone, params.model.weights
-    found = None if weights == "none" else pretrained_weights(name, weights)
+    found, origin = (None, {}) if weights == "none" else pretrained_weights(name, weights)
     with replacing_folder("data/backbone") as folder:
-        about = write_backbone(folder, found)
+        about = write_backbone(folder, found, origin)
     print(f"{name}: {'no pre-trained weights' if found is None else 'weights with SHA-256 ' + about['sha256']}")
 
 

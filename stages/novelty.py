@@ -1,7 +1,7 @@
-"""The novelty score of each model: data/novelty/fold-<k>.npz, and how well it works: metrics/novelty.json.
+"""The novelty score of the served network, data/novelty/served.npz, and how well it works: metrics/novelty.json.
 
-It is fitted on training images of the main source; its threshold comes from its validation images. The kinds of
-non-scans that the method was chosen with are compared with validation scans, the others with test scans.
+How well it works is measured on the networks of the folds. The kinds of non-scans that the method was chosen with are
+compared with validation scans, the others with test scans.
 """
 
 from dataclasses import asdict
@@ -14,27 +14,36 @@ from brain_tumor.drawing.gallery import kinds_png
 from brain_tumor.files import replacing_folder, write_json
 from brain_tumor.imaging.preprocessing import Preprocessing
 from brain_tumor.networks.determinism import make_deterministic
-from brain_tumor.networks.saving import load_model
-from brain_tumor.prediction.maps import feature_extractor
+from brain_tumor.prediction.predicting import Predictor
 from brain_tumor.probes.novelty import NoveltyTrial
 from brain_tumor.progress import bar
 from brain_tumor.tables.csv_tables import read_table
-from brain_tumor.tables.roles import roles, test_role
+from brain_tumor.tables.roles import pool_roles, roles, test_role
 from brain_tumor.tables.store import Store
 
 
 def main(params, arguments):
     make_deterministic(params.run.threads)
     strategy, store, table = params.split.strategy, Store("data/prepared"), read_table("data/split/folds.csv")
-    trial, preprocessing = NoveltyTrial(Path("data/raw"), params.novelty.pictures), Preprocessing(**store.preprocessing)
+    options = {"batch_size": params.predict.batch_size, "flips": params.predict.flips}
+    trial = NoveltyTrial(Path("data/raw"), params.data.main, params.novelty.pictures, params.runs_all_folds)
+    preprocessing, labels = Preprocessing(**store.preprocessing), table["target"].to_numpy()
+    for fold in bar(params.run.folds, desc="novelty", unit="fold"):
+        scans = {}
+        for part, role in (("validation", "validation"), ("test", test_role(strategy))):
+            rows = read_table(f"data/predictions/{part}/fold-{fold}.csv")
+            own = (rows["role"] == role).to_numpy()
+            scans[part] = rows[own], np.load(f"data/predictions/{part}/features-{fold}.npy")[own]
+        learned = roles(table, fold, strategy, params.split.on_leak) == "train"
+        predictor = Predictor(f"models/fold-{fold}/model.keras", **options)
+        trial.add(predictor.features, store.images[learned], labels[learned], scans, preprocessing)
+    known = {}
+    if params.runs_all_folds:
+        pool = pool_roles(table) == "train"
+        served = Predictor("data/served/model.keras", **options)
+        known = {"features": served.features(store.images[pool]), "labels": labels[pool]}
     with replacing_folder("data/novelty") as folder:
-        for fold in bar(params.run.folds, desc="novelty", unit="fold"):
-            model, _ = load_model(f"models/fold-{fold}/model.keras")
-            about = table[["path", "label"]].assign(role=roles(table, fold, strategy, params.split.on_leak))
-            about["role"] = about["role"].where(table["source"] == params.data.main, "left_out")
-            features = feature_extractor(model, params.predict.batch_size)
-            novelty = trial.add(features, store.images, about, test_role(strategy), preprocessing)
-            np.savez(folder / f"fold-{fold}.npz", **asdict(novelty))
+        np.savez(folder / "served.npz", **asdict(trial.served(**known)))
         kinds_png(folder / "non_scans.png", trial.shown)
     write_json("metrics/novelty.json", scores := trial.scores())
     for part, found in scores.items():

@@ -143,6 +143,7 @@ class Augment(_Section):
     brightness: Share
     gamma: Annotated[float, Field(ge=0, le=10)]
     tone: Annotated[float, Field(ge=0, le=1)]
+    sequence: Share
     bias: Share
     blur: Annotated[float, Field(ge=0, le=10)]
     noise: Share
@@ -157,7 +158,7 @@ class Run(_Section):
 
 class Train(_Section):
     epochs: Annotated[int, Field(ge=1, le=10_000)]
-    patience: Annotated[int, Field(ge=1, le=10_000)]
+    patience: Annotated[int, Field(ge=0, le=10_000)]
     batch_size: Annotated[int, Field(ge=1, le=4096)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     warmup_epochs: Annotated[int, Field(ge=0, le=1000)]
@@ -167,6 +168,7 @@ class Train(_Section):
     mix: Annotated[float, Field(ge=0, le=10)]
     average: Annotated[float, Field(ge=0, lt=1)]
     backbone_rate: Annotated[float, Field(gt=0, le=1)]
+    repeats: Annotated[int, Field(ge=1, le=100)]
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
     augment: Augment
 
@@ -182,6 +184,7 @@ class Evaluate(_Section):
     searched_folds: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_unique)]
     healthy_class: str
     target_error: Annotated[float, Field(gt=0, lt=1)]
+    target_miss: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Robustness(_Section):
@@ -208,6 +211,11 @@ class Params(_Section):
     evaluate: Evaluate
     robustness: Robustness
     novelty: Novelty
+
+    @property
+    def runs_all_folds(self) -> bool:
+        """Whether every patient is in the test fold of a network that is trained."""
+        return len(self.run.folds) == self.split.folds
 
     @model_validator(mode="after")
     def _main_exists(self) -> "Params":

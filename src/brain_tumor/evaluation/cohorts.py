@@ -1,13 +1,17 @@
 """The groups of images that scores are stated for."""
 
+from collections.abc import Sequence
+
 import pandas as pd
+
+from brain_tumor.prediction.tables import SERVED
 
 DESCRIPTIONS = {
     "patient_test": "training pool; every image scored by the model that never saw its patient or a copy",
     "random_test": "training pool, split by image: patients are on both sides, so the score is too high",
     "own_test": "test folds as given in data/folds.csv",
     "patient_known": "the part of the test folds whose patient is known",
-    "official_test": "published test folder, scored by the model of the first fold",
+    "official_test": "published test folder, scored by the network that is served",
     "official_leaked": "of official_test: same patient or same picture as a training image",
     "official_clean": "of official_test: no known patient and no picture shared with training",
 }
@@ -24,8 +28,22 @@ def description(cohort: str) -> str:
         return {
             "shared": "of the external source: a picture or a patient is shared with training",
             "clean": "of the external source: no picture and no patient is shared with training",
-        }.get(cohort.rsplit("_", 1)[1], "a source that is only tested on, by the model of the first fold")
+        }.get(cohort.rsplit("_", 1)[1], "a source that is only tested on, by the network that is served")
     return DESCRIPTIONS[cohort]
+
+
+def in_words(main: str, further: Sequence[str], headline: str) -> dict[str, str]:
+    """The cohorts whose figures the exported file states -> what their images are, for people who know no cohorts.
+
+    Args:
+        main: name of the main source.
+        further: names of the other sources that are learned from.
+        headline: the cohort of the main source's test folds.
+    """
+    said = {headline: f"{main}: patients that the networks of this recipe had not learned from"}
+    for name in further:
+        said[f"source_{name}_own"] = f"{name}: pictures of a second kind that these networks had not learned from"
+    return said | {"official_clean": f"{main}: pictures of its published test folder that share nothing with training"}
 
 
 def cohorts(frame: pd.DataFrame, strategy: str) -> dict[str, pd.DataFrame]:
@@ -39,13 +57,14 @@ def cohorts(frame: pd.DataFrame, strategy: str) -> dict[str, pd.DataFrame]:
         Name -> rows of `frame`, in this order:
         `<strategy>_test`: the test folds of all models, pooled; each image is in one of them. The headline.
         `patient_known`: those of them with a known patient.
-        `official_test`: the published test folder, scored by the model of the first fold, because the other cohorts
-            measure a single network as well, not an average of several.
+        `official_test`: the published test folder, scored by the network that is served, if `frame` has its
+            predictions, otherwise by the model of the first fold.
         `official_leaked`, `official_clean`: its images whose group is, or is not, in the training pool.
     """
     test = frame[frame["role"] == "test"]
-    first = frame["model_fold"] == frame["model_fold"].iloc[0]
-    official = frame[(frame["role"] == "official_test") & first]
+    official = frame[frame["role"] == "official_test"]
+    scorer = SERVED if (official["model_fold"] == SERVED).any() else frame["model_fold"].iloc[0]
+    official = official[official["model_fold"] == scorer]
     found = {
         f"{strategy}_test": test,
         "patient_known": test[test["patient"] != ""],

@@ -1,11 +1,10 @@
 """Scores of the other sources: each of their pictures counts once, and its label may leave several classes possible."""
 
-import numpy as np
 import pandas as pd
 
-from brain_tumor.evaluation.decisions import answered
-from brain_tumor.metrics.rounding import rounded
-from brain_tumor.metrics.scores import tumour_scores, tumour_side
+from brain_tumor.evaluation.decisions import decide, decision_scores
+from brain_tumor.evaluation.thresholds import HeldOut
+from brain_tumor.metrics.scores import tumour_scores
 from brain_tumor.prediction.tables import class_names, probabilities
 from brain_tumor.tables.labels import common_label
 
@@ -51,31 +50,23 @@ def external_cohorts(name: str, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {f"external_{name}{part}": rows.reset_index(drop=True) for part, rows in parts.items() if len(rows)}
 
 
-def partial_scores(
-    frame: pd.DataFrame, validation: pd.DataFrame, healthy: str, min_class_images: int, target_error: float
-) -> dict:
+def partial_scores(frame: pd.DataFrame, held_out: HeldOut, min_class_images: int) -> dict:
     """Scores of a cohort with partial labels: nothing that needs to know the class.
 
     Args:
         frame: rows with label, probabilities, model_fold and group.
-        validation: predictions for the validation images of the same models, which thresholds come from.
-        healthy: the class without a tumour.
+        held_out: thresholds of each network.
         min_class_images: as for `metrics.scores.tumour_scores`.
-        target_error: as for `decisions.decide`.
 
     Returns:
-        n; n_<label>; answered, share of the images; tumour, see `metrics.scores.tumour_scores`, also with `missed`,
-        the share of the tumours that are answered and called healthy.
+        n; n_<label>; tumour, see `metrics.scores.tumour_scores`; selective, see `decisions.decision_scores`, where an
+        answer is wrong if the label excludes it.
     """
-    names, values = class_names(frame), probabilities(frame)
-    replies = answered(frame, validation, target_error)
+    names, healthy = class_names(frame), held_out.targets.healthy
     counts = frame["label"].value_counts().sort_index()
     figures = {"n": len(frame)} | {f"n_{label}": int(count) for label, count in counts.items()}
-    figures["answered"] = rounded(replies.mean())
     if healthy in names and (
-        found := tumour_scores(frame["label"], values, names, healthy, min_class_images, frame["group"])
+        found := tumour_scores(frame["label"], probabilities(frame), names, healthy, min_class_images, frame["group"])
     ):
-        tumour = np.array([tumour_side(label, healthy) == "tumour" for label in frame["label"]])
-        called = values.argmax(axis=1) == names.index(healthy)
-        figures["tumour"] = found | {"missed": rounded(np.mean((replies & called)[tumour]))}
-    return figures
+        figures["tumour"] = found
+    return figures | decision_scores(decide(frame, held_out), names, held_out)

@@ -1,8 +1,10 @@
 """Networks of keras.applications for one grey channel, with their pre-trained weights."""
 
+import hashlib
 import inspect
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -39,8 +41,8 @@ def application_trunk(name: str, size: int, stride: int = 32) -> keras.Model:
     return keras.Model(inputs, body(x), name=body.name)
 
 
-def application_weights(name: str, weights: str) -> list[np.ndarray]:
-    """Pre-trained weights of a network of `keras.applications`, in the order of its `get_weights`.
+def application_weights(name: str, weights: str) -> tuple[list[np.ndarray], dict]:
+    """Pre-trained weights of a network of `keras.applications`, in the order of its `get_weights`, and their origin.
 
     A trunk that ends early takes the first of them, as the layers are in the order of computation.
 
@@ -48,6 +50,9 @@ def application_weights(name: str, weights: str) -> list[np.ndarray]:
         name: as for `application_trunk`.
         weights: "imagenet", which Keras downloads once to its folder, or the path of a weights file of this
             network without its head.
+
+    Returns:
+        The arrays; and package and version of Keras, or file_sha256.
 
     Raises:
         PipelineError: the weights cannot be had or belong to another network; the message says where the file belongs.
@@ -57,13 +62,16 @@ def application_weights(name: str, weights: str) -> list[np.ndarray]:
         with warnings.catch_warnings():
             # Without a fixed size Keras takes the weights for its default size, which fit every size, and warns.
             warnings.simplefilter("ignore", UserWarning)
-            return build(include_top=False, weights=weights, input_shape=(None, None, 3)).get_weights()
+            arrays = build(include_top=False, weights=weights, input_shape=(None, None, 3)).get_weights()
     except Exception as error:  # a failed download, a missing file, other shapes: Keras has no error of its own
         cause = " ".join(str(error).split())
         raise PipelineError(
             f"expected weights {weights!r} for {name}, received: {cause}: put the file without the head "
             "(..._no_top.h5) into ~/.keras/models (or $KERAS_HOME/models), or name its path in model.weights"
         ) from error
+    if weights == "imagenet":
+        return arrays, {"package": "keras", "version": keras.__version__}
+    return arrays, {"file_sha256": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
 
 
 def _application(name: str) -> tuple[Callable, list[float], list[float]]:

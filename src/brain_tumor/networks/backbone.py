@@ -13,9 +13,12 @@ from brain_tumor.files import write_json
 from brain_tumor.progress import bar
 
 
-def write_backbone(folder: Path, weights: Sequence[np.ndarray] | None) -> dict:
-    """Write weights.npz, if there are weights, and about.json, whose content is returned: arrays (number), sha256."""
-    about = {"arrays": len(weights or []), "sha256": ""}
+def write_backbone(folder: Path, weights: Sequence[np.ndarray] | None, origin: dict) -> dict:
+    """Write weights.npz, if there are weights, and about.json, whose content is returned.
+
+    It is arrays (their number), sha256 (of their values), and the `origin` that `trunks.pretrained_weights` states.
+    """
+    about = {"arrays": len(weights or []), "sha256": ""} | origin
     if weights is not None:
         about["sha256"] = hashlib.sha256(b"".join(np.ascontiguousarray(w).tobytes() for w in weights)).hexdigest()
         np.savez(folder / "weights.npz", *weights)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from brain_tumor.networks.efficientnet_lite import DESCRIPTOR
 from brain_tumor.networks.trunks import prepare_transfer, trunk
 
 
@@ -70,8 +71,22 @@ def head(model: keras.Model) -> keras.Model:
     return keras.Model(inputs, x, name="head")
 
 
+def descriptor(model: keras.Model) -> keras.KerasTensor:
+    """The (n, h, w, c) map of a classifier whose averages describe an image, as the novelty score needs it.
+
+    It is the map that the head sees, unless the trunk names another one. Behind a last layer with many ReLUs some
+    channels are 0 for all images of training, and distances mean nothing there; the linear bottleneck before it has
+    no such channels.
+    """
+    names = {layer.name for layer in model.layers}
+    return model.get_layer(DESCRIPTOR).output if DESCRIPTOR in names else model.get_layer("features").input
+
+
 def recalibrate(model: keras.Model, scale: float, biases: np.ndarray) -> None:
-    """Build a calibration, see `networks.calibration`, into the last layer of a classifier, in place."""
+    """Build a calibration, see `networks.calibration`, into the last layer of a classifier, in place.
+
+    One that is there already comes before it.
+    """
     layer = model.get_layer("probabilities")
     kernel, offset = layer.get_weights()
     layer.set_weights([kernel * scale, offset * scale + biases])

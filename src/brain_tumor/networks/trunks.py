@@ -10,6 +10,7 @@ from keras import layers
 from brain_tumor.errors import PipelineError
 from brain_tumor.networks.applications import application_trunk, application_weights
 from brain_tumor.networks.compact import compact_trunk
+from brain_tumor.networks.efficientnet_lite import lite_trunk, lite_weights
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,17 @@ class Backbone:
     Attributes:
         trunk: (size, width, stride) -> a model from (n, size, size, 1) pixels of 0-255 to a (n, h, w, c) map of
             features, with random weights.
-        weights: `model.weights` of params.yaml -> the pre-trained weights, in the order of the trunk's `get_weights`;
-            None for a backbone without any.
+        weights: `model.weights` of params.yaml -> what `pretrained_weights` returns; None for a backbone without any.
     """
 
     trunk: Callable[[int, int, int], keras.Model]
-    weights: Callable[[str], list[np.ndarray]] | None = None
+    weights: Callable[[str], tuple[list[np.ndarray], dict]] | None = None
 
 
-BACKBONES = {"compact": Backbone(lambda size, width, stride: compact_trunk(size, width=width))}
+BACKBONES = {
+    "compact": Backbone(lambda size, width, stride: compact_trunk(size, width=width)),
+    "efficientnet_lite0": Backbone(lambda size, width, stride: lite_trunk(size, stride), lite_weights),
+}
 """Name -> backbone. Every other name is looked up in keras.applications."""
 
 
@@ -50,12 +53,15 @@ def trunk(
     return model
 
 
-def pretrained_weights(backbone: str, weights: str) -> list[np.ndarray]:
-    """Pre-trained weights of a backbone.
+def pretrained_weights(backbone: str, weights: str) -> tuple[list[np.ndarray], dict]:
+    """Pre-trained weights of a backbone, in the order of the trunk's `get_weights`, and where they come from.
 
     Args:
         backbone: as for `trunk`.
         weights: "imagenet", or the path of a weights file.
+
+    Returns:
+        The arrays, and JSON values: package and version that they came with, file_sha256, as far as they are known.
 
     Raises:
         PipelineError: this backbone has none, or they cannot be had or belong to another network.

@@ -2,39 +2,37 @@
 
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import pandas as pd
 
 from brain_tumor.perturbations.masks import MASKS, masked
 from brain_tumor.perturbations.shifts import SHIFTS, shifted
-from brain_tumor.prediction.predicting import prediction_table
+from brain_tumor.prediction.predicting import Predictor
 
 PARTS = {"validation": ("validation",), "test": ("test", "official_test")}
 """Part -> roles. Kept apart so that a search by validation images computes no test figure."""
 
 
 def predict_part(
-    model: keras.Model, metadata: dict, images: np.ndarray, about: pd.DataFrame, part: str, **options
-) -> pd.DataFrame:
-    """The predictions of one part.
+    predictor: Predictor, images: np.ndarray, about: pd.DataFrame, part: str
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The predictions of one part, and the features of its images.
 
     Args:
-        model, metadata: what `networks.saving.load_model` returns.
+        predictor: the network.
         images: (n, size, size) uint8 of the store.
         about: n rows with path, label and role, see `tables.roles`.
         part: key of `PARTS`.
-        options: batch_size and flips, see `predicting.predict`.
 
     Returns:
-        The rows of `about` in the part, with their index, p_<class>... and raw_<class>...
+        The rows of `about` in the part, with p_<class>... and raw_<class>..., and (rows, channels) float32.
     """
     rows = np.flatnonzero(about["role"].isin(PARTS[part]))
-    return prediction_table(model, metadata, images, rows, about.iloc[rows], **options)
+    return predictor.table(images[rows], about.iloc[rows])
 
 
 def predict_controls(
-    model: keras.Model, metadata: dict, images: np.ndarray, about: pd.DataFrame, part: str, shown: np.ndarray, **options
+    predictor: Predictor, images: np.ndarray, about: pd.DataFrame, part: str, shown: np.ndarray
 ) -> pd.DataFrame:
     """Predictions of perturbed images.
 
@@ -42,7 +40,7 @@ def predict_controls(
     without their brain, and with nothing but the brain, which tells what the network relies on.
 
     Args:
-        model, metadata, images, about, part, options: as for `predict_part`.
+        predictor, images, about, part: as for `predict_part`.
         shown: (n,) bool, the images to perturb.
 
     Returns:
@@ -51,8 +49,7 @@ def predict_controls(
     rows, tables = np.flatnonzero(shown), []
     for name, change in _controls(part).items():
         perturbed = np.stack([change(images[row], row) for row in rows])
-        table = prediction_table(model, metadata, perturbed, np.arange(len(rows)), about.iloc[rows], **options)
-        tables.append(table.assign(control=name))
+        tables.append(predictor.table(perturbed, about.iloc[rows])[0].assign(control=name))
     return pd.concat(tables)
 
 

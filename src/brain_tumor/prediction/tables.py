@@ -13,6 +13,8 @@ PROBABILITY = "p_"
 """Prefix of the columns of probabilities, after calibration."""
 UNCALIBRATED = "raw_"
 """Prefix of the columns of probabilities before calibration."""
+SERVED = -1
+"""The `model_fold` of the network that is served."""
 
 
 def load_predictions(
@@ -28,22 +30,14 @@ def load_predictions(
         source: name of the source.
 
     Returns:
-        A row per image and model: the columns of the predictions (probabilities float64), patient, copies and group
-        (str, "" if unknown or none), model_fold (int), and group_in_training (bool: an image of the same group is
-        in the training pool, in whichever fold).
+        A row per image and model: the columns of the predictions (probabilities float64), patient, copies, group and
+        target (str, "" if unknown or none), model_fold (int), and group_in_training (bool: an image of the same group
+        is in the training pool, in whichever fold).
 
     Raises:
         PipelineError: a file is missing, the files contradict each other or the split, or a probability is
             not a number between 0 and 1.
     """
-    split = read_table(folds_csv)[["path", "label", "patient", "copies", "group", "fold", "target"]]
-    if split["path"].duplicated().any():
-        raise PipelineError(
-            f"expected one row per image in {folds_csv}, found repeated paths: run the split stage again"
-        )
-    trained = split.loc[(split["fold"] != "") & (split["target"] != ""), "group"]
-    split["group_in_training"] = split["group"].isin(trained)
-
     tables = []
     for fold in folds:
         path = Path(predictions_folder) / f"fold-{fold}.csv"
@@ -53,27 +47,66 @@ def load_predictions(
                 f"expected the classes {class_names(tables[0])} in {path} as in the first fold, found "
                 f"{class_names(table)}: run the train and predict stages again for all folds"
             )
-        values = probabilities(table)
-        if not ((values >= 0) & (values <= 1)).all():
-            raise PipelineError(
-                f"expected probabilities between 0 and 1 in {path}, found others: "
-                f"train fold {fold} again, with a lower learning rate if its loss diverged"
-            )
+        _check_probabilities(table, path)
         tables.append(table)
     frame = pd.concat(tables, ignore_index=True)
+    frame = _with_split(frame[frame["source"] == source], folds_csv)
+    if frame.loc[frame["role"] == "test", "path"].duplicated().any():
+        raise PipelineError(
+            "expected every image in the test fold of one model only, found some in several: "
+            "name each fold once and run the predict stage again for this split"
+        )
+    return frame
 
-    frame = frame[frame["source"] == source].reset_index(drop=True)
-    frame = frame.merge(split.drop(columns=["fold", "target"]), on=["path", "label"], how="left", indicator=True)
+
+def held_out_part(strategy: str, all_folds: bool) -> str:
+    """The part of the predictions that thresholds come from: "test" where every fold is run, otherwise "validation".
+
+    Where the published test folder is the test set ("official"), the validation folds are all of the training pool.
+    """
+    return "test" if all_folds and strategy != "official" else "validation"
+
+
+def held_out_predictions(
+    folder: Path | str, folds_csv: Path | str, folds: Sequence[int], sources: Sequence[str], part: str
+) -> pd.DataFrame:
+    """Read the predictions of one part of several sources: arguments and columns as for `load_predictions`."""
+    frame = pd.concat([load_predictions(folder, folds_csv, folds, name) for name in sources], ignore_index=True)
+    return frame[frame["role"] == part].reset_index(drop=True)
+
+
+def load_served(path: Path | str, folds_csv: Path | str) -> pd.DataFrame:
+    """Read what the network that is served predicts for images of the split; columns as from `load_predictions`."""
+    table = read_table(path).assign(model_fold=SERVED)
+    _check_probabilities(table, path)
+    return _with_split(table, folds_csv)
+
+
+def _check_probabilities(table: pd.DataFrame, path: Path | str) -> None:
+    values = probabilities(table)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise PipelineError(
+            f"expected probabilities between 0 and 1 in {path}, found others: "
+            "train this network again, with a lower learning rate if its loss diverged"
+        )
+
+
+def _with_split(frame: pd.DataFrame, folds_csv: Path | str) -> pd.DataFrame:
+    split = read_table(folds_csv)[["path", "label", "patient", "copies", "group", "fold", "target"]]
+    if split["path"].duplicated().any():
+        raise PipelineError(
+            f"expected one row per image in {folds_csv}, found repeated paths: run the split stage again"
+        )
+    trained = split.loc[(split["fold"] != "") & (split["target"] != ""), "group"]
+    split["group_in_training"] = split["group"].isin(trained)
+    frame = frame.reset_index(drop=True).merge(
+        split.drop(columns="fold"), on=["path", "label"], how="left", indicator=True
+    )
     unexpected = frame.loc[frame.pop("_merge") != "both", "path"]
     if len(unexpected):
         raise PipelineError(
             f"expected every predicted image in {folds_csv} with the same label, found {len(unexpected)} others "
             f"(first: {unexpected.iloc[0]}): run the train and predict stages again for this split"
-        )
-    if frame.loc[frame["role"] == "test", "path"].duplicated().any():
-        raise PipelineError(
-            "expected every image in the test fold of one model only, found some in several: "
-            "name each fold once and run the predict stage again for this split"
         )
     return frame.astype({"group_in_training": bool})
 
@@ -109,8 +142,8 @@ def load_external(folder: Path | str, shared_csv: Path | str, folds_csv: Path | 
         source: name of the source.
 
     Returns:
-        A row per image: the columns of the predictions, copies (name of its picture), group, and group_in_training
-        (bool: it shares a picture or a patient with the training pool, in whichever fold).
+        A row per image: the columns of the predictions, model_fold (`SERVED`), copies (name of its picture), group,
+        and group_in_training (bool: it shares a picture or a patient with the training pool, in whichever fold).
     """
     split, shared = read_table(folds_csv), read_table(shared_csv)
     shared = shared[shared["source"] == source]
@@ -119,7 +152,7 @@ def load_external(folder: Path | str, shared_csv: Path | str, folds_csv: Path | 
     frame = read_table(Path(folder) / f"{source}.csv")
     about = shared.drop_duplicates("path")[["path", "copies", "group"]]
     frame = frame.merge(about, on="path", how="left", validate="one_to_one")
-    return frame.assign(group_in_training=frame["path"].isin(touching))
+    return frame.assign(model_fold=SERVED, group_in_training=frame["path"].isin(touching))
 
 
 def class_names(frame: pd.DataFrame) -> list[str]:

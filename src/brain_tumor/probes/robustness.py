@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 
@@ -15,7 +14,7 @@ from brain_tumor.metrics.arrays import as_arrays
 from brain_tumor.metrics.bootstrap import confusion_scores, interval
 from brain_tumor.metrics.rounding import rounded
 from brain_tumor.perturbations.corruptions import CORRUPTIONS, STRENGTHS, corrupted
-from brain_tumor.prediction.predicting import prediction_table
+from brain_tumor.prediction.predicting import Predictor
 from brain_tumor.prediction.tables import class_names, probabilities
 from brain_tumor.progress import bar
 
@@ -23,16 +22,13 @@ SCORE = "balanced_accuracy"
 _VARIANTS = [("none", 0), *((name, strength) for name in CORRUPTIONS for strength in STRENGTHS)]
 
 
-def corrupted_predictions(
-    sample: pd.DataFrame, root: Path, models: Mapping[int, tuple[keras.Model, dict]], **options
-) -> pd.DataFrame:
+def corrupted_predictions(sample: pd.DataFrame, root: Path, predictors: Mapping[int, Predictor]) -> pd.DataFrame:
     """Predict every image under every corruption and strength.
 
     Args:
         sample: rows with path, label, group and model_fold. Their index seeds the corruptions.
         root: of the data set. Each scan is corrupted as decoded, then prepared like any other.
-        models: model_fold -> what `networks.saving.load_model` returns.
-        options: batch_size and flips, see `prediction.predicting.predict`.
+        predictors: model_fold -> its network.
 
     Returns:
         A row per image and variant, see `robustness_rows`.
@@ -41,15 +37,13 @@ def corrupted_predictions(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for corruption, strength in bar(_VARIANTS, desc="robustness", unit="variant"):
             for fold, part in sample.groupby("model_fold"):
-                model, metadata = models[fold]
-                preprocessing = Preprocessing(**metadata["preprocessing"])
+                preprocessing = Preprocessing(**predictors[fold].metadata["preprocessing"])
                 jobs = [
                     pool.submit(_prepared, root / path, preprocessing, corruption, strength, seed)
                     for seed, path in zip(part.index, part["path"], strict=True)
                 ]
-                images, rows = np.stack([job.result() for job in jobs]), np.arange(len(part))
                 about = part[["label", "group"]].assign(corruption=corruption, strength=strength)
-                results.append(prediction_table(model, metadata, images, rows, about, **options))
+                results.append(predictors[fold].table(np.stack([job.result() for job in jobs]), about)[0])
     return pd.concat(results)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from brain_tumor.exported.classifier_file import Exported, read_exported
 from brain_tumor.exported.network import Network
 from brain_tumor.exported.prediction_sets import prediction_sets
+from brain_tumor.exported.states import ANSWER, REFUSED, UNSURE, states
 from brain_tumor.imaging.decoding import UnreadableImage
 from brain_tumor.imaging.preprocessing import prepare_grey
 from brain_tumor.serving.readers.formats import read_scans
@@ -29,17 +30,21 @@ class Prediction:
     """The prediction for one slice.
 
     Attributes:
+        state: "answer"; "unsure": one of the two classes in `likely`, which is not an answer; or "no answer".
         label: the most probable class, also if the classifier abstains.
+        likely: the classes to name: that of an answer, the two most probable ones where it is unsure, otherwise none.
         probabilities: class -> calibrated probability.
         sets: nominal coverage in percent -> classes of the prediction set, which may be empty.
-        abstained: whether the label should not be relied on.
+        abstained: whether the label should not be relied on, which is so unless the state is "answer".
         reasons: why the classifier abstains, in words; empty if it does not.
         novelty: novelty score; above 1 the picture is probably not a scan like those of training.
         maps: class -> (height, width) float32, what each position of the prepared image adds to the class's logit.
         pixels: (size, size) uint8, the prepared image, which is what the network sees.
     """
 
+    state: str
     label: str
+    likely: list[str]
     probabilities: dict[str, float]
     sets: dict[int, list[str]]
     abstained: bool
@@ -64,6 +69,7 @@ class Classifier:
     def __init__(self, exported: Exported) -> None:
         self._network = Network(exported.network)
         self._novelty = exported.novelty
+        self._least = [np.inf if value is None else value for value in exported.metadata.confidence]
         self.metadata = exported.metadata
         self.preprocessing = exported.preprocessing
 
@@ -107,35 +113,44 @@ class Classifier:
         levels = {int(level): np.array(least) for level, least in self.metadata.sets.items()}
         members = {level: prediction_sets(found["probabilities"], least) for level, least in levels.items()}
         sets = ({level: member[i] for level, member in members.items()} for i in range(len(images)))
-        parts = images, found["probabilities"], self._novelty.score(found["features"]).tolist(), found["maps"], sets
+        novelty = self._novelty.score(found["features"]).tolist()
+        found_states = states(found["probabilities"], self._least).tolist()
+        parts = images, found["probabilities"], found_states, novelty, found["maps"], sets
         return [self._prediction(*part) for part in zip(*parts, strict=True)]
 
-    def _prediction(self, pixels, probabilities, novelty, maps, members) -> Prediction:
+    def _prediction(self, pixels, probabilities, state, novelty, maps, members) -> Prediction:
         classes = self.metadata.classes
-        called = int(probabilities.argmax())
-        reasons = self._reasons(float(probabilities[called]), novelty)
+        order = np.argsort(-probabilities, kind="stable").tolist()
+        called = order[0]
+        state = REFUSED if novelty > 1 else state
+        reasons = self._reasons(called, float(probabilities[called]), state, novelty)
         return Prediction(
+            state=state,
             label=classes[called],
+            likely=[classes[i] for i in order[: {ANSWER: 1, UNSURE: 2}.get(state, 0)]],
             probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
             sets={
                 level: [name for name, inside in zip(classes, member, strict=True) if inside]
                 for level, member in members.items()
             },
-            abstained=bool(reasons),
+            abstained=state != ANSWER,
             reasons=reasons,
             novelty=novelty,
             maps={name: maps[:, :, i] for i, name in enumerate(classes)},
             pixels=pixels,
         )
 
-    def _reasons(self, confidence: float, novelty: float) -> list[str]:
-        reasons, least = [], self.metadata.confidence
+    def _reasons(self, called: int, confidence: float, state: str, novelty: float) -> list[str]:
+        if state == ANSWER:
+            return []
+        reasons, least = [], self.metadata.confidence[called]
         if novelty > 1:
             reasons.append(
                 f"it looks like no scan the network has learned from (novelty {novelty:.2f}, at most 1 is usual)"
             )
         if least is None:
-            reasons.append("no confidence kept the errors on validation images within the target")
+            reasons.append("no confidence kept the errors on held-out images within the target")
         elif confidence < least:
-            reasons.append(f"the network is not sure enough (probability {confidence:.3f}, {least:.3f} is needed)")
+            name = self.metadata.classes[called].replace("_", " ")
+            reasons.append(f"not sure enough for {name} (probability {confidence:.3f}, {least:.3f} is needed)")
         return reasons

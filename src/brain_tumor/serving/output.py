@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from brain_tumor.exported.states import ANSWER, UNSURE
 from brain_tumor.imaging.overlay import laid_over, map_layer
 from brain_tumor.imaging.placement import seen_square
 from brain_tumor.imaging.preprocessing import Preprocessing
@@ -21,14 +22,30 @@ def as_line(answer: Answer) -> str:
         return f"{name}: error: {answer.error}"
     level = max(said.sets)
     among = f"{level} % prediction set: {', '.join(said.sets[level]) or 'none'}; novelty {said.novelty:.2f}"
-    call = f"{said.label} {said.probabilities[said.label]:.3f} ({among})"
-    return f"{name}: {call}" if not said.abstained else f"{name}: no answer, {'; '.join(said.reasons)}; nearest: {call}"
+    probable = [f"{called} {said.probabilities[called]:.3f}" for called in said.likely or [said.label]]
+    if said.state == ANSWER:
+        return f"{name}: {probable[0]} ({among})"
+    if said.state == UNSURE:
+        return f"{name}: unsure, {' or '.join(probable)}: {'; '.join(said.reasons)} ({among})"
+    return f"{name}: no answer, {'; '.join(said.reasons)}; nearest: {probable[0]} ({among})"
 
 
 def csv_header(classes: Sequence[str], levels: Sequence[str]) -> list[str]:
     """Column names of `csv_row`, for the classes of a classifier and the levels of its prediction sets."""
     probabilities, sets = [f"p_{name}" for name in classes], [f"set_{level}" for level in levels]
-    return ["file", "slice", "label", "abstained", "reasons", "novelty", *probabilities, *sets, "error"]
+    return [
+        "file",
+        "slice",
+        "state",
+        "label",
+        "likely",
+        "abstained",
+        "reasons",
+        "novelty",
+        *probabilities,
+        *sets,
+        "error",
+    ]
 
 
 def csv_row(answer: Answer, classes: Sequence[str], levels: Sequence[str]) -> list[object]:
@@ -41,7 +58,8 @@ def csv_row(answer: Answer, classes: Sequence[str], levels: Sequence[str]) -> li
     place = "" if answer.scan.slice is None else answer.scan.slice
     reasons = "; ".join(said.reasons)
     abstained = str(said.abstained).lower()
-    return [answer.name, place, said.label, abstained, reasons, round(said.novelty, 4), *probabilities, *sets, ""]
+    told = [answer.name, place, said.state, said.label, "; ".join(said.likely), abstained, reasons]
+    return [*told, round(said.novelty, 4), *probabilities, *sets, ""]
 
 
 def as_json(answer: Answer, preprocessing: Preprocessing, explain: bool = False) -> dict:
@@ -58,7 +76,9 @@ def as_json(answer: Answer, preprocessing: Preprocessing, explain: bool = False)
     if answer.scan.slice is not None:
         told["slice"] = answer.scan.slice
     told |= {
+        "state": said.state,
         "label": said.label,
+        "likely": said.likely,
         "abstained": said.abstained,
         "reasons": said.reasons,
         "probabilities": {name: round(p, 6) for name, p in said.probabilities.items()},

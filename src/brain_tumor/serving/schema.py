@@ -1,6 +1,7 @@
 """Requests and responses of the server, for its OpenAPI documentation."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,8 +25,10 @@ class Answered(BaseModel):
 
     name: str = Field(description="of the file, as it was sent")
     slice: int | None = Field(None, description="number in a volume or series")
+    state: Literal["answer", "unsure", "no answer"]
     label: str = Field(description="the most probable class, also if the classifier abstains")
-    abstained: bool = Field(description="whether the label should not be relied on")
+    likely: list[str] = Field(description="the class of an answer, the two likely ones if unsure, otherwise none")
+    abstained: bool = Field(description="whether the label should not be relied on: the state is not answer")
     reasons: list[str] = Field(description="why the classifier abstains")
     probabilities: dict[str, float]
     prediction_sets: dict[str, list[str]] = Field(description="nominal coverage in percent -> classes")

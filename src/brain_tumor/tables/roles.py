@@ -54,6 +54,19 @@ def roles(table: pd.DataFrame, fold: int, strategy: str, on_leak: str) -> np.nda
     return role
 
 
+def pool_roles(table: pd.DataFrame) -> np.ndarray:
+    """(n,) str: "train" for every image of the training pool that has a target, "left_out" for the others.
+
+    For a network that learns from all patients. An image whose group touches the published test folder has no target.
+
+    Example:
+        >>> table = pd.DataFrame({"fold": ["0", "1", "", "0"], "target": ["glioma", "glioma", "glioma", ""]})
+        >>> pool_roles(table).tolist()
+        ['train', 'train', 'left_out', 'left_out']
+    """
+    return np.where((table["fold"] != "") & (table["target"] != ""), "train", "left_out")
+
+
 def test_role(strategy: str) -> str:
     """The role of the test set under a strategy; the published test folder has a role of its own."""
     return "official_test" if strategy == "official" else "test"

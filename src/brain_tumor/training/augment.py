@@ -22,6 +22,8 @@ class Augmentation:
         tone: random tone curve: its three inner knots move up or down by this share of the full scale, so that
             tissues change their order of brightness, as between scanners and sequences (after the non-linear
             intensity transformation of Zhou et al., Models Genesis, MICCAI 2019). Black stays black.
+        sequence: share of the images whose knots above black take any brightness instead, so that dark and bright
+            tissues may change places, as between T1, T2 and FLAIR.
         bias: brightness varies linearly by this share over the image, like the bias field of a scanner's coils.
         blur: resolution is reduced to as little as 1 / (1 + blur).
         noise: largest standard deviation of Gaussian noise, as a share of the full scale.
@@ -37,6 +39,7 @@ class Augmentation:
     brightness: float
     gamma: float
     tone: float
+    sequence: float
     bias: float
     blur: float
     noise: float
@@ -73,6 +76,8 @@ def augment(image: np.ndarray, options: Augmentation, rng: np.random.Generator) 
         small = max(1, round(size / (1 + options.blur * abs(u[16]))))
         image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (size, size))
     knots = np.linspace(0, 1, 5) + options.tone * np.array([0, *u[17:20], 0])
+    if abs(u[22]) < options.sequence:
+        knots = np.array([0, *(u[[17, 18, 19, 23]] + 1) / 2])
     levels = np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, 5), knots.clip(0, 1))
     levels = levels ** ((1 + options.gamma * abs(u[6])) ** np.sign(u[6]))
     levels = (levels - 0.5) * (1 + options.contrast * u[7]) + 0.5 + options.brightness * u[8]

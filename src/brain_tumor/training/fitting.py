@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import pandas as pd
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -23,7 +24,8 @@ class Schedule:
 
     Attributes:
         epochs: largest number of epochs.
-        patience: epochs without a better validation macro-F1 after which training stops.
+        patience: epochs without a better validation macro-F1 after which training stops, and the weights of the best
+            epoch are kept; 0: it never stops early, and the weights of the last epoch are kept.
         batch_size: images.
         learning_rate: peak of a cosine schedule that ends at 0.
         warmup_epochs: linear rise to the peak, cut to half of `epochs`.
@@ -59,7 +61,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[dict], None] = lambda row: None,
 ) -> list[dict]:
-    """Train, and leave the weights of the epoch with the best validation macro-F1 in `model`.
+    """Train, and leave the weights of the best epoch, or of the last one (see `Schedule.patience`), in `model`.
 
     Args:
         model: from inputs to class probabilities.
@@ -71,8 +73,9 @@ def fit(
         on_epoch: receives the history row of each finished epoch, those before an interruption included.
 
     Returns:
-        A row per epoch: epoch (from 1), learning_rate, train/loss, train/accuracy, validation/loss
-        (natural logarithm, without label smoothing), validation/accuracy, validation/macro_f1.
+        A row per epoch: epoch (from 1), learning_rate, train/loss, train/accuracy; and, if there are validation
+        images, validation/loss (natural logarithm, without label smoothing), validation/accuracy, validation/macro_f1.
+        Without them `schedule.patience` must be 0.
     """
     steps = max(1, len(examples.train_rows) // schedule.batch_size)
     rate = cosine(schedule.learning_rate, steps=steps, epochs=schedule.epochs, warmup_epochs=schedule.warmup_epochs)
@@ -82,7 +85,7 @@ def fit(
         weighted_metrics=[keras.metrics.MeanMetricWrapper(partial_accuracy, name="accuracy")],
     )
     model.optimizer.build(model.trainable_variables)
-    progress = _Progress(model, Average(schedule.average))
+    progress = _Progress(model, Average(model.weights, schedule.average), schedule)
     if checkpoint and (stored := checkpoint.load()):
         progress.restore(*stored)
         print(f"resuming after epoch {len(progress.history)} from {checkpoint.folder}", flush=True)
@@ -92,7 +95,7 @@ def fit(
     with bar(
         desc="train", unit="image", total=total, initial=len(progress.history) * total // schedule.epochs
     ) as shown:
-        while not progress.finished(schedule):
+        while not progress.finished():
             epoch = len(progress.history) + 1
             learning_rate = float(model.optimizer.learning_rate)
             losses, accuracies = [], []
@@ -100,10 +103,10 @@ def fit(
                 loss, accuracy = model.train_on_batch(batch, targets, weights)
                 losses.append(loss)
                 accuracies.append(accuracy)
-                progress.average.update(model.get_weights())
+                progress.average.update()
                 shown.update(len(batch))
             learned = model.get_weights()
-            model.set_weights(progress.average.weights)
+            model.set_weights(progress.average.values)
             row = {
                 "epoch": epoch,
                 "learning_rate": learning_rate,
@@ -116,46 +119,47 @@ def fit(
             if checkpoint:
                 checkpoint.save(*progress.state())
             on_epoch(row)
-            summary = f"epoch {epoch}, validation macro-F1 {row['validation/macro_f1']:.3f}"
+            summary = f"epoch {epoch}, training loss {row['train/loss']:.3f}"
+            if "validation/macro_f1" in row:
+                summary += f", validation macro-F1 {row['validation/macro_f1']:.3f}"
             shown.set_postfix_str(summary)
             if shown.disable:  # not a terminal: one line per epoch instead of the bar
-                print(f"{summary}, training loss {row['train/loss']:.3f}", flush=True)
-    model.set_weights(progress.best_weights)
+                print(summary, flush=True)
+    model.set_weights(progress.kept_weights)
     return progress.history
 
 
 class _Progress:
     """The state of a training: everything that its next epoch depends on."""
 
-    def __init__(self, model: keras.Model, average: Average) -> None:
+    def __init__(self, model: keras.Model, average: Average, schedule: Schedule) -> None:
         self.average = average
         self.history: list[dict] = []
-        self.best_weights: list[np.ndarray] | None = None
+        self.kept_weights: list[np.ndarray] | None = None
         self._model = model
+        self._schedule = schedule
 
-    def best_epoch(self) -> int:
-        return max(self.history, key=lambda row: row["validation/macro_f1"])["epoch"]
-
-    def finished(self, schedule: Schedule) -> bool:
-        done = len(self.history)
-        return done == schedule.epochs or (done > 0 and done - self.best_epoch() >= schedule.patience)
+    def finished(self) -> bool:
+        done, patience = len(self.history), self._schedule.patience
+        waited = done - kept_epoch(self.history, patience)["epoch"] if done else 0
+        return done == self._schedule.epochs or 0 < patience <= waited
 
     def record(self, row: dict) -> None:
         self.history.append(row)
-        if self.best_epoch() == row["epoch"]:
-            self.best_weights = self.average.weights
+        if kept_epoch(self.history, self._schedule.patience) is row:
+            self.kept_weights = self.average.values
 
     def state(self) -> tuple[dict[str, list[np.ndarray]], dict]:
         arrays = {name: [v.value.numpy() for v in part] for name, part in self._variables().items()}
-        arrays |= {"average": self.average.weights, "best": self.best_weights}
+        arrays |= {"average": self.average.values, "kept": self.kept_weights}
         return arrays, {"history": self.history, "updates": self.average.updates}
 
     def restore(self, arrays: dict[str, list[np.ndarray]], facts: dict) -> None:
         for name, part in self._variables().items():
             for variable, value in zip(part, arrays[name], strict=True):
                 variable.assign(value)
-        self.average.weights, self.average.updates = arrays["average"], facts["updates"]
-        self.best_weights, self.history = arrays["best"], facts["history"]
+        self.average.restore(arrays["average"], facts["updates"])
+        self.kept_weights, self.history = arrays["kept"], facts["history"]
 
     def _variables(self) -> dict[str, list]:
         # The state of Dropout's generator is among `variables` and not among `weights`, nor in Keras's own files.
@@ -164,6 +168,11 @@ class _Progress:
             "model": [variable for variable in self._model.variables if id(variable) not in metrics],
             "optimizer": list(self._model.optimizer.variables),
         }
+
+
+def kept_epoch(history: Sequence[dict], patience: int) -> dict:
+    """The row of the epoch whose weights are kept: the first of the best ones, or the last; see `Schedule.patience`."""
+    return max(history, key=lambda row: row["validation/macro_f1"]) if patience else history[-1]
 
 
 def _batches(
@@ -178,10 +187,16 @@ def _batches(
         present = np.unique(labels[rows])
         importance[present] = compute_class_weight("balanced", classes=present, y=labels[rows])
     order = _order(rows, labels[rows], schedule.balance, np.random.default_rng([seed, epoch]))
+    # An input that an epoch shows again is another variant of it.
+    shown = pd.Series(order).groupby(order).cumcount().to_numpy()
 
     def load(step: int):
-        chosen = order[step * size : (step + 1) * size]
-        batch = np.stack([examples.variant(i, np.random.default_rng([seed, epoch, i])) for i in chosen])
+        part = slice(step * size, (step + 1) * size)
+        chosen = order[part]
+        seeds = ([seed, epoch, i, *([n] if n else [])] for i, n in zip(chosen, shown[part], strict=True))
+        batch = np.stack(
+            [examples.variant(i, np.random.default_rng(own)) for i, own in zip(chosen, seeds, strict=True)]
+        )
         targets, weights = allowed[chosen], importance[labels[chosen]]
         if schedule.mix > 0:
             rng = np.random.default_rng([seed, epoch, step, len(labels)])
@@ -219,6 +234,8 @@ def _order(rows: np.ndarray, labels: np.ndarray, balance: str, rng: np.random.Ge
 
 def _validate(model: keras.Model, examples: Examples) -> dict[str, float]:
     rows = examples.validation_rows
+    if not len(rows):
+        return {}
     parts = np.array_split(rows, math.ceil(len(rows) / 64))
     probabilities = np.concatenate([model.predict_on_batch(examples.originals[part]) for part in parts])
     truth, chosen = examples.allowed[rows].argmax(axis=1), probabilities.argmax(axis=1)

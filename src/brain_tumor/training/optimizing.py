@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 
 class LayerwiseAdamW(keras.optimizers.AdamW):
@@ -57,26 +58,43 @@ def layer_rates(model: keras.Model, first: float) -> list[float]:
 
 
 class Average:
-    """Exponential moving average of all weights, the statistics of batch normalisation included.
+    """Exponential moving average of variables, such as all weights of a model and its batch statistics.
 
-    Polyak and Juditsky, SIAM J. Control Optim. 30(4), 1992.
+    Polyak and Juditsky, SIAM J. Control Optim. 30(4), 1992. It is computed beside the model and never leaves
+    TensorFlow, as copying all weights after each step would take a tenth of the time of the step.
+
+    Args:
+        variables: Keras variables.
+        momentum: of the average; at first it is lower, so that the random initial values soon lose their influence.
 
     Attributes:
-        weights: list of arrays, as `model.get_weights()` gives them; None before the first update.
         updates: number of updates so far.
     """
 
-    def __init__(self, momentum: float) -> None:
-        self.weights: list[np.ndarray] | None = None
+    def __init__(self, variables: Sequence[keras.Variable], momentum: float) -> None:
         self.updates = 0
         self._momentum = momentum
+        self._followed = [variable.value for variable in variables]
+        self._averages = [tf.Variable(value, trainable=False) for value in self._followed]
+        self._blend = tf.function(self._blended)
 
-    def update(self, current: list[np.ndarray]) -> None:
-        """Add the weights after a step to the average."""
-        # Rises from 0.1, so that the random initial weights soon lose their influence.
-        momentum = min(self._momentum, (1 + self.updates) / (10 + self.updates))
-        if self.weights is None:
-            self.weights = current
-        else:
-            self.weights = [momentum * a + (1 - momentum) * w for a, w in zip(self.weights, current, strict=True)]
+    def update(self) -> None:
+        """Add the present values to the average; the first ones are the average."""
+        momentum = min(self._momentum, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
+        self._blend(tf.constant(momentum), tf.constant(1 - momentum))
         self.updates += 1
+
+    @property
+    def values(self) -> list[np.ndarray]:
+        """The averages, in the order of the variables."""
+        return [average.numpy() for average in self._averages]
+
+    def restore(self, values: Sequence[np.ndarray], updates: int) -> None:
+        """Continue from what `values` and `updates` were."""
+        for average, value in zip(self._averages, values, strict=True):
+            average.assign(value)
+        self.updates = updates
+
+    def _blended(self, old, new) -> None:
+        for average, value in zip(self._averages, self._followed, strict=True):
+            average.assign(old * average + new * value)

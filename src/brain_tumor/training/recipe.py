@@ -19,6 +19,7 @@ def train_network(
     allowed: np.ndarray,
     role: np.ndarray,
     scored: np.ndarray,
+    times: np.ndarray,
     *,
     network: dict,
     weights: list[np.ndarray] | None,
@@ -31,7 +32,7 @@ def train_network(
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[dict], None] = lambda row: None,
 ) -> tuple[keras.Model, list[dict], tuple[float, np.ndarray]]:
-    """Train a classifier, keep the epoch with the best validation macro-F1 and calibrate it on the validation images.
+    """Train a classifier, and calibrate it on the validation images, if there are any.
 
     Args:
         images: (n, size, size) uint8, may be memory-mapped.
@@ -39,6 +40,7 @@ def train_network(
         role: (n,) str: images of the role "train" are trained on, those of "validation" calibrate, and others are not
             used.
         scored: (n,) bool, validation images that choose the epoch; each has a single class.
+        times: (n,) int, how often an epoch shows each training image.
         network: `backbone`, `width`, `stride`, `hidden`, `dropout` and `frozen` of `networks.classifier.build`.
         weights: pre-trained weights of the backbone; None: from scratch.
         features: (n, views, c) of the backbone; used if it is frozen as a whole.
@@ -50,7 +52,7 @@ def train_network(
 
     Returns:
         The classifier, which computes in float32; the history of the network before calibration; and the scale and
-        the (classes,) biases of the calibration that is built into it.
+        the (classes,) biases of the calibration that is built into it; 1 and zeros without validation images.
     """
 
     def build(policy: str) -> keras.Model:
@@ -58,17 +60,20 @@ def train_network(
         return classifier.build(size=images.shape[1], classes=allowed.shape[1], weights=weights, **network)
 
     seen = role == "validation"
-    model, about = build(precision), (allowed, np.flatnonzero(role == "train"), np.flatnonzero(seen & scored))
+    train_rows = np.repeat(np.flatnonzero(role == "train"), times[role == "train"])
+    model, about = build(precision), (allowed, train_rows, np.flatnonzero(seen & scored))
     if network["frozen"] < 1:
         learner, examples = model, image_examples(images, *about, augmentation=augmentation)
         rates = None if weights is None else layer_rates(model, backbone_rate)
     else:
         learner, examples, rates = classifier.head(model), feature_examples(features, *about), None
-    print(f"{learner.name}: {learner.count_params():,} weights, {len(examples.train_rows)} training images")
+    print(f"{learner.name}: {learner.count_params():,} weights, {len(examples.train_rows)} training images an epoch")
     history = fit(
         learner, examples, schedule=schedule, seed=seed, rates=rates, checkpoint=checkpoint, on_epoch=on_epoch
     )
-    calibration = fit_calibration(learner.predict(examples.originals[seen], verbose=0), allowed[seen])
+    calibration = 1.0, np.zeros(allowed.shape[1])
+    if seen.any():
+        calibration = fit_calibration(learner.predict(examples.originals[seen], verbose=0), allowed[seen])
     whole = build("float32")
     whole.set_weights(model.get_weights())
     classifier.recalibrate(whole, *calibration)

@@ -126,11 +126,16 @@ function show(card, result) {
   fill(card, "answered", heading, figure(result), said);
 }
 
-function call({ label, abstained, reasons, probabilities }) {
-  if (!abstained) return [make("p", { className: "answer" }, words(label))];
+function call({ state, label, likely, reasons, probabilities }) {
+  if (state === "answer") return [make("p", { className: "answer" }, words(label))];
+  const why = make("ul", { className: "reasons" }, ...reasons.map((reason) => make("li", {}, reason)));
+  if (state === "unsure") {
+    const either = likely.map((name) => `${words(name)} (${probabilities[name].toFixed(3)})`).join(" or ");
+    return [make("p", { className: "answer none" }, "Unsure"), make("p", {}, either), why];
+  }
   return [
     make("p", { className: "answer none" }, "No answer"),
-    make("ul", { className: "reasons" }, ...reasons.map((reason) => make("li", {}, reason))),
+    why,
     make("p", { className: "soft" }, `Nearest class: ${words(label)} (${probabilities[label].toFixed(3)})`),
   ];
 }
