@@ -82,8 +82,9 @@ def _slice(text: str) -> str | int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from brain_tumor.exported.states import ANSWER, REFUSED, UNSURE
     from brain_tumor.serving.answers import File, stream
-    from brain_tumor.serving.output import as_json, as_line, csv_header, csv_row, explained_picture, title
+    from brain_tumor.serving.output import as_json, as_line, csv_header, csv_row, explained_picture, title, worth
 
     files = _files(options.paths)
     if not files:
@@ -95,7 +96,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.csv:
         table.writerow(csv_header(*cells))
 
-    failed = abstained = answered = 0
+    failed = unsure = refused = answered = 0
     named = (File(str(path), path.read_bytes) for path in files)
     for answer in _with_bar(stream(classifier, named, wanted=options.slice), len(files)):
         if options.json:
@@ -109,12 +110,19 @@ def _predict(options: argparse.Namespace) -> int:
             if options.json or options.csv:
                 print(as_line(answer), file=sys.stderr)
             continue
-        answered, abstained = answered + 1, abstained + answer.prediction.abstained
+        answered += answer.prediction.state == ANSWER
+        unsure += answer.prediction.state == UNSURE
+        refused += answer.prediction.state == REFUSED
         if options.explain:
             _write_inside(options.explain, f"{title(answer)}.png", explained_picture(answer, classifier.preprocessing))
     sys.stdout.flush()
-    counts = f"slices: {answered}, abstentions: {abstained}; unreadable files: {failed}. "
-    print(f"{counts if answered + failed > 1 else ''}{_RESEARCH}", file=sys.stderr)
+    slices = answered + unsure + refused
+    counts = (
+        f"slices: {slices}, answered: {answered}, unsure: {unsure}, no answer: {refused}; unreadable files: {failed}. "
+    )
+    print(f"{counts if slices + failed > 1 else ''}{_RESEARCH}", file=sys.stderr)
+    for line in worth(about):
+        print(f"Measured on {line}.", file=sys.stderr)
     return 1 if failed else 0
 
 

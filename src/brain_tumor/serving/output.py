@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from brain_tumor.exported.classifier_file import Metadata
 from brain_tumor.exported.states import ANSWER, UNSURE
 from brain_tumor.imaging.overlay import laid_over, map_layer
 from brain_tumor.imaging.placement import seen_square
@@ -13,6 +14,18 @@ from brain_tumor.imaging.preprocessing import Preprocessing
 from brain_tumor.serving.answers import Answer
 
 _EDGE = 512  # largest edge of a picture for display, in pixels
+
+
+def worth(metadata: Metadata) -> list[str]:
+    """What the answers of a classifier are worth, a line for each set of images that it was measured on."""
+    lines = []
+    for row in metadata.measured:
+        parts = [f"{row['answered']:.0%} answered"]
+        parts += [f"{row['error']:.1%} of the answers wrong"] if "error" in row else []
+        parts += [f"{row['missed']:.1%} of the tumours answered as healthy"] if "missed" in row else []
+        parts += [f"{level} % set right in {row[key]:.1%}" for level in (90, 95) if (key := f"coverage_{level}") in row]
+        lines.append(f"{row['images']} ({row['n']} images): {', '.join(parts)}")
+    return lines
 
 
 def as_line(answer: Answer) -> str:

@@ -170,12 +170,34 @@ function probabilities({ label, probabilities }) {
 function facts({ prediction_sets, novelty }) {
   const sets = Object.entries(prediction_sets).map(([level, names]) =>
     names.length
-      ? `In ${level} % of cases the class is among: ${names.map(words).join(", ")}.`
-      : `At ${level} %, none of the classes is typical.`,
+      ? `${level} % set: ${names.map(words).join(", ")}.`
+      : `${level} % set: empty, none of the classes is typical.`,
   );
   const far = `Novelty ${novelty.toFixed(2)}; above 1 it is likely no scan of the kind the network has learned from.`;
   return make("div", { className: "facts soft" }, ...[...sets, far].map((text) => make("p", {}, text)));
 }
+
+// --- what the answers are worth, as the classifier's file states it
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+function worth({ n, answered, images, error, missed, coverage_90, coverage_95 }) {
+  const parts = [`${percent(answered)} answered`];
+  if (error !== undefined) parts.push(`${percent(error)} of the answers wrong`);
+  if (missed !== undefined) parts.push(`${percent(missed)} of the tumours answered as healthy`);
+  if (coverage_90 !== undefined) parts.push(`the 90 % set held the true class in ${percent(coverage_90)}`);
+  if (coverage_95 !== undefined) parts.push(`the 95 % set in ${percent(coverage_95)}`);
+  return make("li", {}, `${images} (${n} images): ${parts.join(", ")}.`);
+}
+
+async function tellWorth() {
+  const response = await fetch("v1/model").catch(() => null);
+  const { measured = [] } = response?.ok ? await response.json() : {};
+  byId("worth").hidden = measured.length === 0;
+  byId("measured").replaceChildren(...measured.map(worth));
+}
+
+tellWorth();
 
 // --- ways in and out
 
