@@ -28,9 +28,9 @@ SMALL = {
     "preprocess": {"image_size": 32},
     "audit": {"patients": r"(p\d+)_", "max_group_share": 0.5},
     "split": {"folds": 3},
-    "model": {"width": 4},
+    "model": {"backbone": "compact", "weights": "none", "frozen": 0.0, "stride": 32, "hidden": 0, "width": 4},
     "run": {"folds": [0], "threads": 1},
-    "train": {"epochs": 2, "batch_size": 8},
+    "train": {"epochs": 2, "batch_size": 8, "patience": 12, "repeats": 1},
     "evaluate": {"min_class_images": 1, "searched_folds": [2]},
     "robustness": {"images": 8},
     "novelty": {"pictures": 2},
@@ -38,7 +38,7 @@ SMALL = {
 
 
 # Their tests run the pipeline, open a browser, or copy the project.
-_SLOW_FIXTURES = {"browser", "installed", "project", "small_clone", "small_run"}
+_SLOW_FIXTURES = {"browser", "installed", "project", "small_clone", "small_run", "whole_run"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -85,9 +85,20 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git checkout of the project on small phantoms, run end to end and committed. Leave it unchanged."""
+    return _run_and_committed(tmp_path_factory.mktemp("small") / "project", SMALL)
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with every fold, so that a network of all patients is served. Leave it unchanged."""
+    return _run_and_committed(
+        tmp_path_factory.mktemp("whole") / "project", SMALL | {"run": {"folds": [0, 1, 2], "threads": 1}}
+    )
+
+
+def _run_and_committed(target: Path, overrides: dict) -> Path:
     require("git")
-    target = tmp_path_factory.mktemp("small") / "project"
-    scratch_copy(target, SMALL)
+    scratch_copy(target, overrides)
     run("git", "init", "-q", "-b", "main", cwd=target)
     run("git", "config", "user.name", "test", cwd=target)
     run("git", "config", "user.email", "test@example.org", cwd=target)
