@@ -49,7 +49,8 @@ quick: $(VENV)/.locked git  ## run the pipeline for fold 0 only, as a DVC experi
 	@dvc exp run --set-param 'run.folds=[0]'
 
 # The main source alone: what one split or another does is not to be blurred by the others.
-ALONE := --set-param 'run.folds=[0]' -S data.sources.navoneel.role=external
+SECOND ?= navoneel
+ALONE := --set-param 'run.folds=[0]' -S data.sources.$(SECOND).role=external
 
 .PHONY: effect
 effect: $(VENV)/.locked git  ## effect of leakage on the score: fold 0 with three ways to split, as experiments
@@ -59,22 +60,19 @@ effect: $(VENV)/.locked git  ## effect of leakage on the score: fold 0 with thre
 	@dvc exp show --drop '.*' --keep 'Experiment|split.strategy|.*_test.macro_f1$$|.*official_(leaked|clean).accuracy$$'
 
 .PHONY: leave-out
-leave-out: $(VENV)/.locked git  ## score on a source that was never learned from: fold 0, the second source external
+leave-out: $(VENV)/.locked git  ## score on a source that was never learned from: fold 0, SECOND=navoneel external
 	@dvc exp run --name leave-out $(ALONE)
-	@dvc exp show --drop '.*' --keep 'Experiment|.*navoneel(_shared|_clean)?.tumour.(roc_auc|sensitivity|specificity|missed)$$'
+	@dvc exp show --drop '.*' --keep 'Experiment|.*$(SECOND)(_shared|_clean)?.(tumour.(roc_auc|sensitivity|specificity)|selective.missed)$$'
 
-# Fine-tuning of what model.backbone names; docs/recipe.md says how these were found.
-TRANSFER := -S preprocess.image_size=192 -S model.backbone=mobilenet_v2 -S model.weights=imagenet -S train.learning_rate=0.001 \
-	-S train.warmup_epochs=1 -S train.augment.bias=0.0 -S train.augment.blur=0.0 -S train.augment.noise=0.03 \
-	-S train.augment.erase=0.25
+# The best recipe of the project's own network; docs/recipe.md says how it was found.
+SCRATCH := -S preprocess.image_size=128 -S model.backbone=compact -S model.weights=none -S model.frozen=0.0 -S train.epochs=32 \
+	-S train.patience=12 -S train.batch_size=32 -S train.learning_rate=0.002 -S train.warmup_epochs=2 -S train.average=0.97 \
+	-S train.repeats=1 -S train.augment.bias=0.2 -S train.augment.blur=0.5 -S train.augment.noise=0.05 -S train.augment.erase=0.0
 
-.PHONY: transfer
-transfer: $(VENV)/.locked git  ## train on a backbone pre-trained on ImageNet: fine-tuned, and frozen, as experiments
-	@dvc exp run --name mobilenet_v2 $(TRANSFER) -S model.frozen=0.35 -S train.epochs=12 -S train.backbone_rate=0.3
-	@dvc exp run --name mobilenet_v2-frozen $(TRANSFER) -S model.frozen=1.0 -S model.stride=16 -S model.hidden=512 \
-		-S model.dropout=0.5 -S train.epochs=40 -S train.learning_rate=0.002 -S train.weight_decay=0.05 \
-		-S train.mix=0.2 -S train.average=0.99
-	@dvc exp show --drop '.*' --keep 'Experiment|model.(backbone|frozen)|.*patient_test.macro_f1$$|.*validation.json:macro_f1$$'
+.PHONY: scratch
+scratch: $(VENV)/.locked git  ## train the project's own network from scratch instead, as an experiment
+	@dvc exp run --name scratch $(SCRATCH)
+	@dvc exp show --drop '.*' --keep 'Experiment|model.backbone|.*patient_test.macro_f1$$|.*validation.json:macro_f1$$'
 
 .PHONY: sweep
 sweep: $(VENV)/.locked git  ## search for better parameters on validation images: sweep.yaml, TRIALS=20, STORAGE=URL

@@ -29,7 +29,9 @@ class PartialCrossentropy(keras.losses.Loss):
         likely = ops.where(y_true > 0, ops.stop_gradient(y_pred)[:, None], 0.0)
         # A probability may underflow to 0: the smallest normal number keeps the division defined.
         likely = ops.maximum(likely, ops.where(y_true > 0, 1e-37, 0.0))
-        likely = likely / ops.sum(likely, axis=-1, keepdims=True)
+        total = ops.sum(likely, axis=-1, keepdims=True)
+        # The share of a part may be 0, and then it has no allowed class.
+        likely = likely / ops.where(total > 0, total, 1.0)
         entropy = -ops.sum(likely * ops.log(ops.where(likely > 0, likely, 1.0)), axis=-1)
         target = ops.sum(shares[..., None] * likely, axis=1)
         crossentropy = keras.losses.categorical_crossentropy(target, y_pred, label_smoothing=self._label_smoothing)
