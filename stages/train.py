@@ -5,13 +5,10 @@ validation images: it never stops early, and it is calibrated by a later stage. 
 worth; where fewer are run, data/final is empty, and the network of the first fold is the one that is served.
 """
 
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from _stage import run
-from dvclive import Live
 
 from brain_tumor.files import replacing_folder
 from brain_tumor.networks.backbone import read_backbone
@@ -23,18 +20,11 @@ from brain_tumor.tables.roles import pool_roles, roles
 from brain_tumor.tables.store import Store, fingerprint
 from brain_tumor.training.augment import Augmentation
 from brain_tumor.training.checkpoint import Checkpoint, origin
+from brain_tumor.training.curves import learning_curves
 from brain_tumor.training.fitting import Schedule, kept_epoch
 from brain_tumor.training.recipe import train_network
 
 INPUTS = [f"data/{name}" for name in ("backbone", "features", "prepared", "split")]
-
-
-def record(live, row):
-    for name, value in row.items():
-        if live and name != "epoch":
-            live.log_metric(name, value)
-    if live:
-        live.next_step()
 
 
 def main(params, arguments):
@@ -52,10 +42,9 @@ def main(params, arguments):
     weights, digest = read_backbone("data/backbone")
     options = train.model_dump(exclude={"augment", "precision", "backbone_rate", "repeats"})
     schedule = Schedule(**options | ({"patience": 0} if whole else {}))
-    curves = f"plots/training/fold-{fold}"
     with (
         Checkpoint("checkpoints", origin(facts, INPUTS)) as checkpoint,
-        nullcontext() if whole else Live(curves, dvcyaml=None, save_dvc_exp=False, report=None) as live,
+        learning_curves(None if whole else f"plots/training/fold-{fold}") as on_epoch,
     ):
         model, history, (scale, biases) = train_network(
             store.images,
@@ -72,21 +61,15 @@ def main(params, arguments):
             backbone_rate=train.backbone_rate,
             seed=seed,
             checkpoint=checkpoint,
-            on_epoch=partial(record, live),
+            on_epoch=on_epoch,
         )
         kept = kept_epoch(history, schedule.patience)
         scores = "" if whole else f": validation macro-F1 {kept['validation/macro_f1']:.4f}"
         print(f"kept epoch {kept['epoch']} of {len(history)}{scores}")
-        metadata = {
-            "classes": classes,
-            "preprocessing": store.preprocessing,
-            "data_fingerprint": fingerprint(store.index),
-            "backbone": params.model.backbone,
-            "backbone_sha256": digest,
-            "fold": None if whole else fold,
-            "epoch": kept["epoch"],
-            "calibration": {"scale": scale, "biases": biases.tolist()},
-        }
+        metadata = {"fold": None if whole else fold, "epoch": kept["epoch"], "classes": classes}
+        metadata |= {"preprocessing": store.preprocessing, "data_fingerprint": fingerprint(store.index)}
+        metadata |= {"backbone": params.model.backbone, "backbone_sha256": digest}
+        metadata |= {"calibration": {"scale": scale, "biases": biases.tolist()}}
         with replacing_folder(target) as folder:
             save_model(folder / "model.keras", model, metadata)
         checkpoint.remove()

@@ -39,20 +39,31 @@ def test_a_backbone(addition):
         "src/brain_tumor/networks/tiny.py",
         """
 import keras
+import numpy as np
 
 
 def tiny_trunk(size: int) -> keras.Model:
     inputs = keras.Input((size, size, 1), name="pixels")
     return keras.Model(inputs, keras.layers.Conv2D(3, 5, 4, activation="relu")(inputs), name="tiny")
+
+
+def tiny_weights(weights: str) -> tuple[list[np.ndarray], dict]:
+    return [np.full((5, 5, 1, 3), 0.04, np.float32), np.ones(3, np.float32)], {"made_of": weights}
 """,
     )
-    trunks, imports = "src/brain_tumor/networks/trunks.py", "from brain_tumor.networks.tiny import tiny_trunk"
+    trunks = "src/brain_tumor/networks/trunks.py"
+    imports = "from brain_tumor.networks.tiny import tiny_trunk, tiny_weights"
     addition.change(trunks, "import compact_trunk\n", f"import compact_trunk\n{imports}\n")
-    backbone = '"tiny": Backbone(lambda size, width, stride: tiny_trunk(size))'
+    backbone = '"tiny": Backbone(lambda size, width, stride: tiny_trunk(size), tiny_weights)'
     addition.change(trunks, "BACKBONES = {", f"BACKBONES = {{{backbone}, ")
-    with_params(addition.project, model={"backbone": "tiny"})
+    with_params(addition.project, model={"backbone": "tiny", "weights": "thin-air", "frozen": 1.0})
     shown = run("dvc", "repro", "validate", cwd=addition.project).stdout
     assert "tiny: " in shown and "validation: macro_f1" in shown
+    about = json.loads((addition.project / "data/backbone/about.json").read_text(encoding="utf-8"))
+    assert about["made_of"] == "thin-air" and about["arrays"] == 2
+    # One kernel of the mean, so all features of an image are equal, and one more than its brightness.
+    features = np.load(addition.project / "data/features/features.npy")
+    assert features.shape[1:] == (2, 3) and np.ptp(features, axis=2).max() < 1e-3 and features.min() >= 1
 
 
 def test_a_metric(addition):

@@ -19,6 +19,7 @@ FULL = Augmentation(
     brightness=0.1,
     gamma=0.3,
     tone=0.1,
+    sequence=0.5,
     bias=0.2,
     blur=0.5,
     noise=0.03,
@@ -217,3 +218,41 @@ def test_erase_fills_one_rectangle_within_its_limit():
             edges += [len(rows), len(columns)]
     assert 20 <= len(edges) <= 100  # about half of the images
     assert 18 < max(edges) <= 0.25 * SIZE
+
+
+LEVELS = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+
+
+def curves(images: int = 400, **limits) -> np.ndarray:
+    """What becomes of each grey level, (images, 256)."""
+    return np.array([variant(LEVELS, only(**limits), seed)[0] for seed in range(images)]).astype(int)
+
+
+def test_another_sequence_comes_as_often_as_asked_for():
+    for share in (0.0, 0.25, 0.6, 1.0):
+        changed = (curves(sequence=share) != LEVELS[0]).any(axis=1)
+        assert changed.mean() == pytest.approx(share, abs=0.07)
+    # An image that is changed at some share is changed in the same way at a larger one.
+    few, many = curves(sequence=0.25), curves(sequence=0.6)
+    changed = (few != LEVELS[0]).any(axis=1)
+    assert (few[changed] == many[changed]).all()
+
+
+def test_another_sequence_keeps_black_and_may_give_tissue_any_brightness_and_order():
+    found = curves(sequence=1.0)
+    assert (found[:, 0] == 0).all(), "the background stays dark"
+    knots = found[:, [64, 128, 191, 255]]
+    for column in knots.T:
+        assert np.abs(np.quantile(column, [0.1, 0.5, 0.9]) - 255 * np.array([0.1, 0.5, 0.9])).max() < 20
+    order = np.sign(knots[:, 2] - knots[:, 1])
+    assert 0.4 < (order < 0).mean() < 0.6, "dark and bright change places"
+    assert np.abs(np.corrcoef(knots.T)[np.triu_indices(4, 1)]).max() < 0.15, "each knot by itself"
+    for curve in found[:50]:  # straight between the knots
+        expected = np.interp(np.arange(256), [0, 63.75, 127.5, 191.25, 255], [0, *curve[[64, 128, 191, 255]]])
+        assert np.abs(curve - expected).max() < 5
+
+
+def test_another_sequence_takes_the_place_of_the_tone_curve():
+    both, alone = curves(100, sequence=1.0, tone=0.3), curves(100, sequence=1.0)
+    assert (both == alone).all()
+    assert (curves(100, sequence=0.5, tone=0.3) != curves(100, sequence=0.5)).any()

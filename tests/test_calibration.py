@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import approx_fprime, minimize
 from scipy.special import log_softmax, softmax
@@ -11,7 +12,8 @@ from sklearn.metrics import log_loss
 from brain_tumor.evaluation.cross_validation import cross_fitted
 from brain_tumor.networks import classifier
 from brain_tumor.networks.calibration import calibrated, fit_calibration
-from brain_tumor.prediction.predicting import predict
+from brain_tumor.networks.saving import save_model
+from brain_tumor.prediction.predicting import Predictor
 
 
 def drawn(count: int, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -190,16 +192,32 @@ def test_the_network_itself_is_recalibrated(hidden):
     assert model.predict_on_batch(images) == pytest.approx(calibrated(before, 1.7, biases), abs=1e-5)
 
 
-def test_predictions_tell_what_they_were_before_calibration():
+@pytest.mark.parametrize("flips", [False, True])
+def test_predictions_tell_what_they_were_before_calibration(tmp_path, flips):
     keras.utils.set_random_seed(4)
     model = classifier.build("compact", 32, 3, width=4, stride=32, hidden=0, dropout=0.0)
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32), dtype=np.uint8)
-    rows, options = np.array([4, 0, 5]), {"batch_size": 2, "flips": True}
-    identity = {"scale": 1.0, "biases": [0.0, 0.0, 0.0]}
-    before, same = predict(model, images, rows, calibration=identity, **options)
+    about = pd.DataFrame({"path": list("abcdef")}, index=[9, 3, 4, 1, 0, 7])
+
+    def predictor(scale: float, biases: list[float]) -> Predictor:
+        metadata = {"classes": ["ant", "bee", "cat"], "calibration": {"scale": scale, "biases": biases}}
+        save_model(tmp_path / "network.keras", model, metadata)
+        return Predictor(tmp_path / "network.keras", batch_size=4, flips=flips)
+
+    before, same = predictor(1.0, [0.0, 0.0, 0.0]).predict(images)
     np.testing.assert_allclose(before, same, atol=1e-6)
-    biases = np.array([0.3, -0.7, 0.1])
-    classifier.recalibrate(model, 1.7, biases)
-    after, raw = predict(model, images, rows, calibration={"scale": 1.7, "biases": biases}, **options)
+    biases = [0.3, -0.7, 0.1]
+    classifier.recalibrate(model, 1.7, np.array(biases))
+    after, raw = predictor(1.7, biases).predict(images)
     np.testing.assert_allclose(raw, before, atol=1e-5)
     assert np.abs(after - before).max() > 0.05
+    # Also where two views are averaged, the calibration is one of the result.
+    np.testing.assert_allclose(after, calibrated(before, 1.7, np.array(biases)), atol=1e-5)
+
+    table, features = predictor(1.7, biases).table(images, about)
+    assert table["path"].tolist() == about["path"].tolist() and table.index.equals(about.index)
+    assert list(table) == ["path", "p_ant", "p_bee", "p_cat", "raw_ant", "raw_bee", "raw_cat"]
+    for kind, values in (("p", after), ("raw", raw)):
+        np.testing.assert_array_equal(table[[f"{kind}_{name}" for name in ("ant", "bee", "cat")]].to_numpy(), values)
+    np.testing.assert_array_equal(predictor(1.7, biases).features(images), features)
+    assert features.shape[0] == 6 and list(about) == ["path"]

@@ -1,9 +1,11 @@
 """Several folds: spread, the part where nothing was chosen, and validation under simulated other scanners."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 from brain_tumor.evaluation.cross_validation import cross_fitted, fold_scores, macro_f1, validation_scores
 from brain_tumor.perturbations.shifts import SHIFTS, shifted
@@ -66,6 +68,29 @@ def test_a_recipe_is_chosen_by_means_over_folds_and_shifts():
         halves = cross_fitted(part[[f"p_{name}" for name in CLASSES]].to_numpy(), truth, part["group"])
         scores += [f1_score(truth, values.argmax(axis=1), average="macro") for values in halves]
     assert without["macro_f1_cross_fitted"] == pytest.approx(np.mean(scores), abs=1e-6)
+
+
+def test_a_recipe_is_also_judged_by_the_tumours_of_further_sources(small_run):
+    scores = json.loads((small_run / "metrics/validation.json").read_text(encoding="utf-8"))
+    predicted = pd.read_csv(small_run / "data/predictions/validation/fold-0.csv", keep_default_na=False)
+    folds = pd.read_csv(small_run / "data/split/folds.csv", keep_default_na=False, dtype=str)
+    held_out = folds[(folds["source"] == "second") & (folds["fold"] == "1") & (folds["target"] != "")]
+    rows = predicted[predicted["path"].isin(held_out["path"])]
+    assert set(rows["role"]) == {"validation"} and len(rows) == len(held_out)
+    truth = rows["label"] != "no_tumor"
+    called = rows.filter(regex="^p_").idxmax(axis=1) != "p_no_tumor"
+    found = scores["source_second"]
+    assert (found["n"], found["n_healthy"]) == (truth.sum(), (~truth).sum())
+    assert found["sensitivity"] == pytest.approx(recall_score(truth, called), abs=1e-6)
+    assert found["specificity"] == pytest.approx(recall_score(~truth, ~called), abs=1e-6)
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(truth, 1 - rows["p_no_tumor"]), abs=1e-6)
+    assert found["sensitivity_ci_low"] <= found["sensitivity"] <= found["sensitivity_ci_high"]
+    # The main source is judged by its classes, from its images alone.
+    main = predicted[(predicted["source"] == "phantoms") & (predicted["role"] == "validation")]
+    names = [name[2:] for name in main.filter(regex="^p_")]
+    own = main.filter(regex="^p_").idxmax(axis=1).str.removeprefix("p_")
+    expected = f1_score(main["label"], own, labels=names, average="macro", zero_division=0)
+    assert scores["macro_f1"] == scores["fold_0"]["macro_f1"] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", SHIFTS)

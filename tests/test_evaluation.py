@@ -18,9 +18,19 @@ from brain_tumor.drawing import classification
 from brain_tumor.drawing.training import training_png
 from brain_tumor.errors import PipelineError
 from brain_tumor.evaluation import cohorts
+from brain_tumor.evaluation.deployed import deployed_scores, measured
 from brain_tumor.evaluation.summary import metrics_table
 from brain_tumor.metrics.scores import cohort_metrics, tumour_scores
-from brain_tumor.prediction.tables import class_names, load_external, load_predictions, probabilities
+from brain_tumor.prediction.tables import (
+    SERVED,
+    class_names,
+    held_out_part,
+    held_out_predictions,
+    load_external,
+    load_predictions,
+    load_served,
+    probabilities,
+)
 
 # --- cohorts
 
@@ -82,6 +92,7 @@ def test_predictions_are_joined_with_the_split(written):
     assert probabilities(frame).sum(axis=1) == pytest.approx(1)
     unknown = frame[frame["path"] == "scans/Testing/NA/5.jpg"].iloc[0]
     assert (unknown["label"], unknown["patient"]) == ("NA", "")  # not taken for missing values
+    assert frame["target"].tolist() == TABLE.loc[frame["path"], "target"].tolist()
 
 
 def test_the_rows_of_one_source_are_read(written):
@@ -91,6 +102,7 @@ def test_the_rows_of_one_source_are_read(written):
     assert test["path"].tolist() == ["others/odd/9.jpg", "others/odd/8.jpg", "others/sick/10.jpg"]
     assert test["label"].tolist() == ["NA|sick", "NA|sick", "sick"]
     assert test["copies"].tolist() == ["", "scans/Training/sick/3.jpg", ""]
+    assert test["target"].tolist() == ["", "", "sick"]
     # What shares a group with a learned image: 9 is not learned from, and the patient it shares is not either.
     assert test["group_in_training"].tolist() == [False, True, True]
     assert set(load_predictions(*whole, folds=[0, 1, 2], source=MAIN)["source"]) == {MAIN}
@@ -141,6 +153,7 @@ def test_an_external_image_is_shared_if_what_it_joins_is_learned_from(strangers)
     assert frame["group_in_training"].tolist() == [True, False, False, True, False, False]
     assert frame["copies"].tolist()[4:] == ["clinic/NA/5.jpg"] * 2 and frame["group"][0] == "g3"
     assert frame["label"][5] == "NA|sick" and class_names(frame) == ["NA", "sick"]
+    assert (frame["model_fold"] == SERVED).all()
     assert strangers("ward")["group_in_training"].tolist() == [False]
 
 
@@ -161,6 +174,82 @@ def test_official_test_is_scored_by_the_first_fold_named(written):
     frame = load_predictions(*written(), folds=[2, 0, 1], source=MAIN)
     official = cohorts.cohorts(frame, "patient")["official_test"]
     assert official["p_sick"].tolist() == pytest.approx([0.3] * 3)
+
+
+@pytest.fixture
+def served(written, tmp_path: Path):
+    """Writes a split and what the network that is served predicts for the published test folder; reads the latter."""
+
+    def read(split: str = SPLIT, sick: str = "0.9", path: str = "") -> pd.DataFrame:
+        _, folds = written(split=split)
+        rows = TABLE[(TABLE["fold"] == "") & (TABLE["source"] == MAIN)]
+        lines = [f"{path or row.Index},{MAIN},{row.label},official_test,0.1,{sick}\n" for row in rows.itertuples()]
+        (tmp_path / "official.csv").write_text(
+            "path,source,label,role,p_NA,p_sick\n" + "".join(lines[:1] if path else lines)
+        )
+        return load_served(tmp_path / "official.csv", folds)
+
+    return read
+
+
+def test_what_the_served_network_predicts_is_joined_with_the_split(served):
+    frame = served()
+    assert [Path(path).stem for path in frame["path"]] == ["5", "6", "7"]
+    assert (frame["model_fold"] == SERVED).all()
+    assert frame["patient"].tolist() == ["", "p4", "p7"] and frame["group"].tolist() == ["g5", "g4", "g7"]
+    assert frame["group_in_training"].tolist() == [False, True, False]
+    for wrong, message in (({"sick": "7"}, "between 0 and 1"), ({"path": "scans/Testing/NA/gone.jpg"}, "gone.jpg")):
+        with pytest.raises(PipelineError, match=message) as raised:
+            served(**wrong)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+@pytest.mark.parametrize("served_first", [True, False])
+def test_official_test_is_scored_by_the_served_network_where_it_is_known(written, served, order, served_first):
+    frame, official = load_predictions(*written(), folds=order, source=MAIN), served()
+    both = [official, frame] if served_first else [frame, official]
+    found = cohorts.cohorts(pd.concat(both, ignore_index=True), "patient")
+    alone = cohorts.cohorts(frame, "patient")
+    assert list(found) == list(alone)
+    for name, part in found.items():
+        assert part["path"].tolist() == alone[name]["path"].tolist(), name
+        if name.startswith("official"):
+            assert (part["model_fold"] == SERVED).all() and part["p_sick"].tolist() == [0.9] * len(part)
+        else:
+            pd.testing.assert_frame_equal(part, alone[name])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "all_folds", "part"),
+    [
+        ("patient", True, "test"),
+        ("own", True, "test"),
+        ("random", True, "test"),
+        ("patient", False, "validation"),
+        ("own", False, "validation"),
+        ("official", False, "validation"),
+        ("official", True, "validation"),  # there the test set of all networks is the published one
+    ],
+)
+def test_thresholds_come_from_images_of_the_pool_that_a_network_did_not_learn_from(written, strategy, all_folds, part):
+    assert held_out_part(strategy, all_folds) == part
+    folder, split = written()
+    frame = held_out_predictions(folder, split, [2, 0, 1], [MAIN, FURTHER], part)
+    assert set(frame["role"]) == {part} and frame.index.tolist() == list(range(len(frame)))
+    chosen = {k: TABLE["fold"] == str(k if part == "test" else (k + 1) % 3) for k in range(3)}
+    learned = (TABLE["target"] != "") | (part == "test")
+    expected = [
+        (k, path)
+        for source in (MAIN, FURTHER)
+        for k in (2, 0, 1)
+        for path in TABLE.index[chosen[k] & learned & (TABLE["source"] == source)]
+    ]
+    assert list(zip(frame["model_fold"], frame["path"], strict=True)) == expected
+    assert frame["target"].tolist() == TABLE.loc[frame["path"], "target"].tolist()
+    # The published test folder chooses nothing, and a source that is not named neither.
+    assert "Testing" not in "".join(frame["path"])
+    assert set(held_out_predictions(folder, split, [0, 1, 2], [MAIN], part)["source"]) == {MAIN}
 
 
 def test_leakage_is_judged_by_the_whole_training_pool(written):
@@ -221,6 +310,56 @@ def test_predictions_that_contradict_the_split_or_each_other_are_refused(written
     with pytest.raises(PipelineError, match=message) as raised:
         load_predictions(folder, split, folds=[0, 1, 2], source=MAIN)
     assert "\n" not in str(raised.value)
+
+
+# --- what the exported file states
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_of_the_file_as_it_answers_agree_with_a_plain_count(seed):
+    classes, least = ["ant", "bee", "cat", "dog"], [0.6, 0.5, float("inf"), 0.8]
+    labels, values = scored(seed, n=400, classes=classes)
+    novel = np.random.default_rng(seed).random(400) < 0.2
+    table = pd.DataFrame({"label": labels, "group": [f"g{k // 3}" for k in range(400)]})
+    found = deployed_scores(table, values, novel, classes, least, 1)
+    answers = [
+        label == classes[row.argmax()]
+        for label, row, odd in zip(labels, values, novel, strict=True)
+        if not odd and row.max() >= least[row.argmax()]
+    ]
+    assert found["n"] == 400 and 0 < len(answers) < 400
+    assert found["answered"] == pytest.approx(len(answers) / 400, abs=1e-6)
+    assert found["error"] == pytest.approx(1 - sum(answers) / len(answers), abs=1e-6)
+    assert found["novel"] == pytest.approx(novel.mean(), abs=1e-6)
+    whole = cohort_metrics(labels, values, classes, 1, table["group"])
+    for name in ("accuracy", "macro_f1"):
+        assert [found[name], found[f"{name}_ci_low"]] == [whole[name], whole[f"{name}_ci_low"]]
+    assert "macro_f1" not in deployed_scores(table, values, novel, classes, least, 400)
+    silent = deployed_scores(table, values, novel | True, classes, least, 1)
+    assert (silent["answered"], silent["novel"]) == (0, 1) and "error" not in silent
+
+
+def test_what_answers_are_worth_is_stated_for_the_cohorts_that_are_asked_for():
+    selective = {"coverage": 0.9, "error": 0.04, "missed": 0.01, "unsure": 0.07}
+    sets = {f"coverage_{level}": {"coverage": level / 100, "mean_size": 1.2} for level in (90, 95)}
+    test = {
+        "patient_test": {"n": 200, "accuracy": 0.95, "selective": selective, "conformal": sets},
+        "official_test": {"n": 9, "selective": selective},
+        "source_ward_own": {"n": 30, "selective": {"coverage": 0.0, "missed": 0.0}},
+    }
+    described = cohorts.in_words("scans", ["clinic", "ward"], "patient_test")
+    assert list(described) == ["patient_test", "source_clinic_own", "source_ward_own", "official_clean"]
+    assert len(set(described.values())) == 4 and not any("\n" in words for words in described.values())
+    for words, name in zip(described.values(), ("scans", "clinic", "ward", "scans"), strict=True):
+        assert words.startswith(f"{name}: ")
+    found = measured(test, described)  # what was not tested is not stated: there is no official_clean here
+    figures = {"n": 200, "answered": 0.9, "error": 0.04, "missed": 0.01, "coverage_90": 0.9, "coverage_95": 0.95}
+    assert found == [
+        {"images": described["patient_test"]} | figures,
+        {"images": described["source_ward_own"], "n": 30, "answered": 0.0, "missed": 0.0},
+    ]
+    assert measured(test, dict(reversed(described.items()))) == found[::-1]
+    assert measured({}, described) == []
 
 
 # --- plots
@@ -339,8 +478,12 @@ def test_cohorts_whose_labels_are_partial_are_in_the_table_without_what_they_lac
     groups = [f"g{k // 3}" for k in range(400)]
     partial = [label if label == "healthy" else "glioma|pituitary" for label in labels]
     tumour = tumour_scores(partial, values, classes, "healthy", 20, groups)
-    stranger = {"n": 400, "n_glioma|pituitary": tumour["n"], "answered": 0.9, "tumour": tumour}
-    metrics = {"patient_test": whole, "source_other": stranger, "external_few": {"n": 3, "answered": 1.0}}
+    stranger = {"n": 400, "n_glioma|pituitary": tumour["n"], "selective": {"coverage": 0.9}, "tumour": tumour}
+    metrics = {
+        "patient_test": whole,
+        "source_other": stranger,
+        "external_few": {"n": 3, "selective": {"coverage": 1.0}},
+    }
     lines = metrics_table(metrics).splitlines()
 
     overall = {cells[0]: cells[1:] for cells in map(str.split, lines[1:4])}

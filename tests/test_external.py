@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import SMALL, run, with_params
@@ -27,10 +28,11 @@ def test_an_external_source_is_a_cohort_of_its_own(small_clone, tmp_path):
     hospital = {"dataset": f"folder:{other}", "role": "external"}
     with_sources(small_clone, second=SECOND, hospital=hospital)
     learned = ["data/audit/groups.csv", "data/split/folds.csv", "models/fold-0/model.keras", "metrics/audit.json"]
+    learned += [f"data/served/{name}" for name in ("model.keras", "official_test.csv", "thresholds.json")]
     before = [(small_clone / path).read_bytes() for path in learned]
     ran = stages_run(run("dvc", "repro", "evaluate", cwd=small_clone).stdout)
-    # What is learned does not depend on it.
-    assert set(ran) == {"download@hospital", "preprocess", "audit", "external", "evaluate"}
+    # What is learned does not depend on it, and neither does what is answered.
+    assert set(ran) == {"download@hospital", "preprocess", "audit", "served", "evaluate"}
     assert [(small_clone / path).read_bytes() for path in learned] == before
 
     metrics = json.loads((small_clone / "metrics/test.json").read_text(encoding="utf-8"))
@@ -42,13 +44,18 @@ def test_an_external_source_is_a_cohort_of_its_own(small_clone, tmp_path):
         # Whose patients these are, nobody said: that they belong together follows from their pictures.
         for score in known.keys() - {"patients"}:
             assert brought[score] == known[score], (part, score)
-    predicted = table(small_clone, "data/predictions/external/hospital.csv")
-    own = table(small_clone, "data/predictions/test/fold-0.csv").query("role == 'official_test'")
+    predicted = table(small_clone, "data/served/hospital.csv")
+    own = table(small_clone, "data/served/official_test.csv")
     assert set(predicted["source"]) == {"hospital"} and set(predicted["role"]) == {"external"}
+    assert set(own["source"]) == {"phantoms"} and set(own["role"]) == {"official_test"}
     same = ["path", "label", *predicted.filter(regex="^(p|raw)_").columns]
     own = own.assign(path=own["path"].str.replace("phantoms/Testing/", "hospital/"))
-    pd.testing.assert_frame_equal(predicted[same], own[same].reset_index(drop=True))
-    for folder in ("data/predictions/external", "data/external"):
+    pd.testing.assert_frame_equal(predicted[same], own[same])
+    # Served is the network of the only fold that is run, with the calibration of all that it was not fitted on.
+    first = table(small_clone, "data/predictions/test/fold-0.csv").query("role == 'official_test'").set_index("path")
+    raw = own.set_index("path").filter(regex="^raw_")
+    pd.testing.assert_frame_equal(raw, first.loc[raw.index, raw.columns], atol=1e-5)
+    for folder in ("data/served", "data/external"):
         assert table(small_clone, f"{folder}/sources.csv")["source"].tolist() == ["hospital"]
 
     index = table(small_clone, "data/external/hospital/index.csv")
@@ -70,7 +77,8 @@ def test_an_external_source_is_a_cohort_of_its_own(small_clone, tmp_path):
     run("dvc", "repro", "evaluate", cwd=small_clone)
     metrics = json.loads((small_clone / "metrics/test.json").read_text(encoding="utf-8"))
     assert not [name for name in metrics if name.startswith("external_")]
-    assert {path.name for path in (small_clone / "data/predictions/external").iterdir()} == {"sources.csv"}
+    files = {path.name for path in (small_clone / "data/served").iterdir()}
+    assert files == {"model.keras", "official_test.csv", "official_test.npy", "sources.csv", "thresholds.json"}
 
 
 def test_partial_labels_of_an_external_source(small_clone):
@@ -86,8 +94,13 @@ def test_partial_labels_of_an_external_source(small_clone):
     assert set(table(small_clone, "data/external/second/index.csv")["source"]) == {"second"}
 
     truth = table(small_clone, "data/raw/second/truth.csv")
-    predicted = table(small_clone, "data/predictions/external/second.csv")
+    predicted = table(small_clone, "data/served/second.csv")
     assert predicted["path"].tolist() == [f"second/{path}" for path in truth["path"]]
+    p, names = predicted.filter(regex="^p_").to_numpy(), [c[2:] for c in predicted.filter(regex="^p_")]
+    thresholds = json.loads((small_clone / "data/served/thresholds.json").read_text(encoding="utf-8"))
+    least = np.array([np.inf if value is None else value for value in thresholds["confidence"]])
+    answered = p.max(axis=1) >= least[p.argmax(axis=1)]
+    missed = answered & (p.argmax(axis=1) == names.index("no_tumor"))
     metrics = json.loads((small_clone / "metrics/test.json").read_text(encoding="utf-8"))
     # Copies of the training pool; the patients of the test folder are in that folder alone.
     shared = truth["copy_of"].str.startswith("Training/")
@@ -103,7 +116,11 @@ def test_partial_labels_of_an_external_source(small_clone):
         assert {key: value for key, value in cohort.items() if key.startswith("n_")} == {
             key: count for key, count in counts.items() if count
         }
-        assert not {"accuracy", "macro_f1", "per_class", "confusion"} & cohort.keys()
+        assert not {"accuracy", "macro_f1", "per_class", "confusion", "conformal"} & cohort.keys()
+        assert cohort["selective"]["coverage"] == pytest.approx(answered[rows.to_numpy()].mean(), abs=1e-6)
+        ill = (rows & (truth["folder_label"] == "yes")).to_numpy()
+        if ill.any():
+            assert cohort["selective"]["missed"] == pytest.approx(missed[ill].mean(), abs=1e-6)
         if set(labels) == {"yes", "no"}:
             called = part.filter(regex="^p_").idxmax(axis=1) != "p_no_tumor"
             tumour = (labels == "yes").to_numpy()

@@ -8,7 +8,7 @@ from scan_tables import FOLDS, connected, pool, random_data_set, split
 from brain_tumor.errors import PipelineError
 from brain_tumor.split.folds import FOLD_COLUMNS
 from brain_tumor.split.leaks import leaks
-from brain_tumor.tables.roles import roles
+from brain_tumor.tables.roles import pool_roles, roles
 
 # --- folds
 
@@ -101,6 +101,22 @@ def test_the_test_folds_together_are_the_pool(tmp_path, strategy):
             assert (used.groupby("group")["role"].nunique() == 1).all()
     assert (tested == in_pool).all()
     assert (validated == in_pool).all()
+
+
+@pytest.mark.parametrize("strategy", ["patient", "random", "official"])
+def test_a_network_of_all_patients_learns_from_what_the_folds_learn_from_together(tmp_path, strategy):
+    index, facts = random_data_set(5)
+    table = split(tmp_path, index, facts, strategy=strategy)
+    # Some images have nothing to learn, as of sources that overlap.
+    table.loc[np.random.default_rng(0).random(len(table)) < 0.2, "target"] = ""
+    learned = np.zeros(len(table), bool)
+    for k in range(FOLDS):
+        learned |= roles(table, k, strategy, "report") == "train"
+    role = pool_roles(table)
+    assert set(role) == {"train", "left_out"} and ((role == "train") == learned).all()
+    assert not learned[(index["folder"] == "Testing").to_numpy()].any()
+    assert not learned[(table["target"] == "").to_numpy()].any()
+    assert learned.sum() == ((index["folder"] != "Testing") & (table["target"] != "")).sum()
 
 
 def test_under_official_the_published_folder_is_the_only_test(tmp_path):

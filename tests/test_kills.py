@@ -17,7 +17,7 @@ from scratch import environment
 from test_pipeline import change, digest
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from kills import COMMAND, trainer
+from kills import trainer
 
 EPOCHS = 60
 
@@ -30,16 +30,23 @@ def epochs_done(project: Path) -> int:
 
 
 @pytest.mark.timeout(600)
-def test_kills_lose_nothing(small_clone, tmp_path):
+@pytest.mark.parametrize(("stage", "results"), [("train@0", ["models", "plots/training"]), ("final", ["data/final"])])
+def test_kills_lose_nothing(small_clone, tmp_path, stage, results):
+    """The network of a fold, and that of all patients, which is trained where every fold is run."""
+    command = ["dvc", "repro", stage]
     change(small_clone, "train.epochs", EPOCHS)
     change(small_clone, "train.patience", EPOCHS)
+    if stage == "final":
+        change(small_clone, "run.folds", [0, 1, 2])
+    before = [digest(small_clone / folder) for folder in results]
     peace = tmp_path / "peace"
     shutil.copytree(small_clone, peace, symlinks=True)
-    run(*COMMAND, cwd=peace)
+    run(*command, cwd=peace)
+    assert all(digest(peace / folder) != old for folder, old in zip(results, before, strict=True))
 
     done = 0
     for target in ("trainer", "dvc", "dvc", "trainer"):
-        dvc = subprocess.Popen(COMMAND, cwd=small_clone, env=environment(), stdout=subprocess.DEVNULL)
+        dvc = subprocess.Popen(command, cwd=small_clone, env=environment(), stdout=subprocess.DEVNULL)
         while epochs_done(small_clone) <= done:
             assert dvc.poll() is None, "it ended before it was killed"
             time.sleep(0.02)
@@ -50,8 +57,8 @@ def test_kills_lose_nothing(small_clone, tmp_path):
         assert not training.is_running(), "the trainer outlived its dvc"
         assert epochs_done(small_clone) > done
         done = epochs_done(small_clone)
-    assert "resuming after epoch" in run(*COMMAND, cwd=small_clone).stdout
-    for folder in ("models", "plots/training"):
+    assert "resuming after epoch" in run(*command, cwd=small_clone).stdout
+    for folder in results:
         assert digest(small_clone / folder) == digest(peace / folder)
     assert list((small_clone / "checkpoints").glob("*")) == []
     assert run("git", "status", "--porcelain", "checkpoints", cwd=small_clone).stdout == ""

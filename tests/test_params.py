@@ -48,6 +48,19 @@ def with_sources(folder: Path, sources: object, main: object = "a") -> Path:
     return path
 
 
+def with_values(folder: Path, **sections: dict) -> Path:
+    """The committed file with other values in some sections."""
+    yaml, written = YAML(typ="safe", pure=True), io.StringIO()
+    content = yaml.load(COMMITTED)
+    for section, values in sections.items():
+        assert values.keys() <= content[section].keys()
+        content[section] |= values
+    yaml.dump(content, written)
+    path = folder / "params.yaml"
+    path.write_text(written.getvalue(), encoding="utf-8")
+    return path
+
+
 def complaint(path: Path) -> str:
     with pytest.raises(PipelineError) as caught:
         load_params(path)
@@ -108,6 +121,9 @@ def test_a_whole_number_does_where_a_fraction_is_meant(tmp_path):
         ("evaluate", "evalute", "evaluate"),
         ("train.epochs", "epohcs", "train.epochs"),
         ("train.augment.rotate", "rotation", "train.augment.rotate"),
+        ("train.augment.sequence", "sequences", "train.augment.sequence"),
+        ("train.repeats", "repeat", "train.repeats"),
+        ("evaluate.target_miss", "target_misses", "evaluate.target_miss"),
         ("preprocess.image_size", "size", "preprocess.image_size"),  # its name in former versions
     ],
 )
@@ -314,6 +330,12 @@ def test_a_nested_key_too_many_is_refused(tmp_path):
         ("train.epochs", "'30'", "'30'"),
         ("train.epochs", "30.5", "30.5"),
         ("train.epochs", "true", "True"),
+        ("train.repeats", "1.5", "1.5"),
+        ("train.repeats", "true", "True"),
+        ("train.patience", "null", "None"),
+        ("train.patience", "false", "False"),
+        ("train.augment.sequence", "true", "True"),
+        ("evaluate.target_miss", "'0.02'", "'0.02'"),
         ("train.learning_rate", "fast", "'fast'"),
         ("train.learning_rate", "null", "None"),
         ("preprocess.crop", "1", "1"),
@@ -366,8 +388,19 @@ def test_a_wrong_type_is_refused_and_never_guessed_at(tmp_path, key, value, rece
         ("train.learning_rate", ".inf"),
         ("train.balance", "auto"),
         ("train.augment.zoom", "-0.1"),
+        ("train.augment.sequence", "1.01"),
+        ("train.augment.sequence", "-0.1"),
+        ("train.patience", "-1"),
+        ("train.repeats", "0"),
+        ("train.repeats", "101"),
         ("predict.batch_size", "0"),
         ("evaluate.min_class_images", "0"),
+        ("evaluate.target_miss", "0"),
+        ("evaluate.target_miss", "1.0"),
+        ("evaluate.target_miss", "-0.02"),
+        ("evaluate.target_error", "0"),
+        ("model.stride", "4"),
+        ("model.stride", "64"),
     ],
 )
 def test_an_impossible_value_is_refused(tmp_path, key, value):
@@ -387,11 +420,52 @@ def test_folds_to_train_exist_and_stand_once(tmp_path, value, said):
 
 
 @pytest.mark.parametrize(
-    "key, value, said", [("model.weights", "imagenet", "compact"), ("model.frozen", "0.5", "pre-trained")]
+    "key, value",
+    [
+        ("train.patience", "0"),
+        ("train.repeats", "100"),
+        ("train.augment.sequence", "0"),
+        ("train.augment.sequence", "1.0"),
+        ("evaluate.target_miss", "0.999"),
+    ],
 )
-def test_compact_has_no_weights_to_keep(tmp_path, key, value, said):
-    text = complaint(edited(tmp_path, key, value))
-    assert key in text and value in text and said in text
+def test_the_ends_of_a_range_belong_to_it(tmp_path, key, value):
+    found = load_params(edited(tmp_path, key, value)).model_dump()
+    for name in key.split("."):
+        found = found[name]
+    assert found == float(value)
+
+
+@pytest.mark.parametrize(
+    "changes, key, said",
+    [
+        ({"weights": "imagenet"}, "model.weights", "compact"),
+        ({"weights": "my/weights.h5"}, "model.weights", "compact"),
+        ({"frozen": 0.5}, "model.frozen", "pre-trained"),
+    ],
+)
+def test_compact_has_no_weights_to_keep(tmp_path, changes, key, said):
+    model = {"backbone": "compact", "weights": "none", "frozen": 0.0} | changes
+    text = complaint(with_values(tmp_path, model=model))
+    assert key in text and str(*changes.values()) in text and said in text
+
+
+def test_a_pre_trained_backbone_may_be_frozen_and_one_from_scratch_may_not(tmp_path):
+    for backbone in ("efficientnet_lite0", "mobilenet_v2"):
+        for weights, frozen in (("imagenet", 0.0), ("imagenet", 0.5), ("a/file.pth", 1.0), ("none", 0.0)):
+            model = {"backbone": backbone, "weights": weights, "frozen": frozen}
+            found = load_params(with_values(tmp_path, model=model)).model
+            assert (found.backbone, found.weights, found.frozen) == (backbone, weights, frozen)
+        model = {"backbone": backbone, "weights": "none", "frozen": 0.1}
+        text = complaint(with_values(tmp_path, model=model))
+        assert "model.frozen" in text and "0.1" in text and "pre-trained" in text
+
+
+@pytest.mark.parametrize(
+    "folds, every", [([0, 1, 2, 3, 4], True), ([4, 1, 0, 3, 2], True), ([0], False), ([0, 1, 2, 4], False)]
+)
+def test_whether_every_fold_is_run(tmp_path, folds, every):
+    assert load_params(with_values(tmp_path, run={"folds": folds}, split={"folds": 5})).runs_all_folds is every
 
 
 def test_the_last_fold_exists(tmp_path):

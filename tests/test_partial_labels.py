@@ -81,6 +81,18 @@ def test_the_loss_is_its_definition_and_its_gradients_are_numerical_ones(smoothi
         assert gradient[i, k] == pytest.approx((up - down) / (2 * step), abs=2e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_part_without_a_share_changes_nothing(smoothing, place):
+    """Mixup may blend an image with nothing of another one, by rounding."""
+    logits, targets = logits_and_targets(3)
+    both = np.insert(targets, place, 0.0, axis=1)
+    value, gradient = loss_and_gradient(PartialCrossentropy(smoothing), logits, both)
+    expected, expected_gradient = loss_and_gradient(PartialCrossentropy(smoothing), logits, targets)
+    assert value == pytest.approx(expected, rel=1e-6) and np.isfinite(value)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-8)
+
+
 def test_all_classes_allowed_teach_nothing():
     logits, _ = logits_and_targets(0)
     value, gradient = loss_and_gradient(PartialCrossentropy(0.0), logits, np.ones((40, 1, 4), np.float32))

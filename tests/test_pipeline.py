@@ -3,10 +3,12 @@
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, run
@@ -14,18 +16,26 @@ from ruamel.yaml import YAML
 from scratch import tree_files
 from test_rooms import STAGES, WITHOUT_TENSORFLOW
 
+from brain_tumor.networks.calibration import calibrated
+from brain_tumor.networks.saving import load_model, read_metadata
 from brain_tumor.params import load_params
+from brain_tumor.tables.roles import pool_roles
 
-JUDGED = {"predict@validation", "predict@test", "external", "validate", "explain", "novelty", "robustness"}
+JUDGED = {"predict@validation", "predict@test", "served", "validate", "explain", "novelty", "robustness"}
 JUDGED |= {"evaluate", "audit_model", "export", "report"}
 DOWNLOADS = {"download@phantoms", "download@second"}
+TRAINED = {"train@0", "final"}
 
 
 def change(project: Path, key: str, value: object) -> None:
     yaml = YAML()
     params = yaml.load(project / "params.yaml")
-    section, name = key.split(".")
-    params[section][name] = value
+    *sections, name = key.split(".")
+    place = params
+    for section in sections:
+        place = place[section]
+    assert name in place
+    place[name] = value
     yaml.dump(params, project / "params.yaml")
 
 
@@ -44,7 +54,7 @@ def test_end_to_end(small_run):
     ran = stages_run(log)
     assert len(ran) == len(set(ran))
     assert set(ran[:7]) == DOWNLOADS | {"preprocess", "audit", "split", "backbone", "features"}
-    assert ran[7] == "train@0" and set(ran[8:]) == JUDGED
+    assert set(ran[7:9]) == TRAINED and set(ran[9:]) == JUDGED
     assert "patient_test" in log
     assert not re.search("oneDNN|cpu_feature_guard|absl", log), "TensorFlow's chatter reached the terminal"
     scores = json.loads((small_run / "metrics/test.json").read_text(encoding="utf-8"))
@@ -59,6 +69,9 @@ def test_end_to_end(small_run):
     tables = {"confusion", "precision_recall", "reliability", "risk_coverage", "robustness", "roc", "shortcuts"}
     assert {path.stem for path in (small_run / "plots").glob("*.csv")} == tables
     assert {path.stem for path in (small_run / "plots").glob("*.png")} == tables | {"training"}
+    # Where not every fold is run there is no network of all patients, and that of the first fold is served.
+    assert list((small_run / "data/final").iterdir()) == []
+    assert read_metadata(small_run / "data/served/model.keras")["fold"] == 0
     again = run("dvc", "repro", cwd=small_run)
     assert stages_run(again.stdout) == []
     assert "up to date" in run("dvc", "status", cwd=small_run).stdout
@@ -76,10 +89,10 @@ def test_nothing_tracked_tells_where_or_when_it_was_made(small_run):
     ("key", "value", "expected"),
     [
         ("model.frozen", 0.0, set()),
-        ("predict.flips", False, JUDGED - {"novelty", "export"}),
+        ("predict.flips", False, JUDGED),
         ("evaluate.min_class_images", 2, {"validate", "evaluate", "audit_model", "export", "report"}),
         ("evaluate.searched_folds", [1], {"evaluate", "report"}),
-        ("run.folds", [0, 1], {"train@1"} | JUDGED),
+        ("run.folds", [0, 1], {"train@1", "final"} | JUDGED),
         ("audit.max_group_share", 0.6, {"audit", "report"}),
         ("data.retries", 4, DOWNLOADS | {"report"}),
     ],
@@ -88,6 +101,23 @@ def test_a_change_reruns_what_follows_from_it(small_clone, key, value, expected)
     change(small_clone, key, value)
     ran = stages_run(run("dvc", "repro", cwd=small_clone).stdout)
     assert len(ran) == len(expected) and set(ran) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("train.repeats", 2, TRAINED),
+        ("train.patience", 0, TRAINED),
+        ("train.augment.sequence", 0.3, TRAINED),
+        ("evaluate.target_miss", 0.3, {"served", "evaluate"}),
+        ("evaluate.target_error", 0.3, {"served", "evaluate"}),
+        ("model.weights", "imagenet", {"backbone", *TRAINED}),
+    ],
+)
+def test_a_param_is_of_the_stages_that_read_it(small_clone, key, value, expected):
+    """The report shows them all."""
+    change(small_clone, key, value)
+    assert set(json.loads(run("dvc", "status", "--json", cwd=small_clone).stdout)) == expected | {"report"}
 
 
 def test_what_was_run_before_is_restored_and_not_run_again(small_clone):
@@ -99,7 +129,7 @@ def test_what_was_run_before_is_restored_and_not_run_again(small_clone):
     assert set(stages_run(restored)) <= {"export"} and "'train@0' is cached" in restored
 
 
-EVALUATION = {"validate", "robustness", "evaluate", "export", "report"}
+EVALUATION = {"served", "validate", "robustness", "evaluate", "export", "report"}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +146,8 @@ EVALUATION = {"validate", "robustness", "evaluate", "export", "report"}
         ("split/sources.py", {"split"}),
         ("evaluation/sources.py", EVALUATION),
         ("audit_model/sources.py", {"audit_model"}),
-        ("training/augment.py", {"train@0"}),
+        ("training/augment.py", TRAINED),
+        ("exported/states.py", {"served", "validate", "novelty", "evaluate", "export"}),
     ],
 )
 def test_a_changed_file_reruns_the_stages_of_its_room(small_clone, file, expected):
@@ -146,15 +177,93 @@ def test_a_search_computes_no_test_figure(small_clone):
     scores = json.loads((small_clone / "metrics/validation.json").read_text(encoding="utf-8"))
     assert 0 <= scores["macro_f1_shifted"] <= 1 and len(scores["shifted"]) == 6
     assert scores["macro_f1"] == scores["fold_0"]["macro_f1"]
+    folds = pd.read_csv(small_clone / "data/split/folds.csv", dtype=str, keep_default_na=False)
+    second = folds[(folds["source"] == "second") & (folds["fold"] == "1") & (folds["target"] != "")]
+    assert scores["source_second"]["n"] + scores["source_second"]["n_healthy"] == len(second)
     assert (small_clone / "metrics/test.json").read_bytes() == before
 
 
 def test_training_again_gives_the_same_bytes(small_clone):
     before = (small_clone / "dvc.lock").read_bytes()
-    run("dvc", "repro", "--force", "--single-item", "train@0", cwd=small_clone)
-    for stage in ("audit", *sorted(JUDGED)):
+    for stage in (*sorted(TRAINED), "audit", *sorted(JUDGED)):
         run("dvc", "repro", "--force", "--single-item", stage, cwd=small_clone)
     assert (small_clone / "dvc.lock").read_bytes() == before
+
+
+@pytest.fixture
+def whole_clone(whole_run: Path, tmp_path: Path) -> Path:
+    """A copy of `whole_run`, cache and results included, to change at will."""
+    return Path(shutil.copytree(whole_run, tmp_path / "clone"))
+
+
+def test_a_network_of_all_patients_is_trained_where_every_fold_is_run(whole_run):
+    log = (whole_run / "repro.log").read_text(encoding="utf-8")
+    trained = {"train@0", "train@1", "train@2", "final"}
+    assert (
+        set(stages_run(log)) == DOWNLOADS | {"preprocess", "audit", "split", "backbone", "features"} | trained | JUDGED
+    )
+    metadata = read_metadata(whole_run / "data/final/model.keras")
+    assert metadata["fold"] is None and metadata["epoch"] == load_params(whole_run / "params.yaml").train.epochs
+    assert metadata["calibration"] == {"scale": 1.0, "biases": [0.0] * 4}
+    assert {path.name for path in (whole_run / "plots/training").iterdir()} == {"fold-0", "fold-1", "fold-2"}
+
+    folds = pd.read_csv(whole_run / "data/split/folds.csv", dtype=str, keep_default_na=False)
+    joins = pd.read_csv(whole_run / "data/audit/joins.csv", dtype=str, keep_default_na=False)
+    main, published = folds["source"] == "phantoms", folds["folder"] == "Testing"
+    learned = pool_roles(folds) == "train"
+    assert (learned[main] == ~published[main]).all(), "of the main source everything but the published test folder"
+    tested = set(folds["group"][published])
+    touching = folds["group"].isin(tested | set(joins["group"][joins["joined"].isin(tested)]))
+    assert 0 < learned[~main].sum() < (~main).sum() and not learned[~main & touching].any()
+    text = log[log.index("Running stage 'final'") :]
+    said = re.search(r", (\d+) training images an epoch", text[: text.index("Running stage", 1)])
+    assert int(said[1]) == learned.sum()
+    for k in range(3):
+        text = log[log.index(f"Running stage 'train@{k}'") :]
+        in_fold = int(re.search(r", (\d+) training images an epoch", text)[1])
+        assert in_fold == (learned & ~folds["fold"].isin([str(k), str((k + 1) % 3)])).sum() < learned.sum()
+
+
+def test_the_network_of_all_patients_depends_on_what_it_learns_from_and_on_nothing_else(whole_clone):
+    """By the pixels: those of the published test folder, and of images left out, may be anything."""
+    folds = pd.read_csv(whole_clone / "data/split/folds.csv", dtype=str, keep_default_na=False)
+    learned = ((folds["fold"] != "") & (folds["target"] != "")).to_numpy()
+    main = (folds["source"] == "phantoms").to_numpy()
+    assert not learned.all() and learned[main].any() and learned[~main].any()
+    model, place = whole_clone / "data/final/model.keras", whole_clone / "data/prepared/images.npy"
+    before, images = model.read_bytes(), np.load(place)
+
+    def trained_on(changed: np.ndarray) -> bytes:
+        noise = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
+        place.unlink()  # it may be a link to DVC's cache
+        np.save(place, np.where(changed[:, None, None], noise, images))
+        run("python", "stages/train.py", "--fold", "all", cwd=whole_clone)
+        return model.read_bytes()
+
+    assert trained_on(~learned) == before
+    for kind in (main, ~main):
+        single = np.zeros(len(folds), bool)
+        single[np.flatnonzero(learned & kind)[-1]] = True
+        assert trained_on(single) != before
+
+
+def test_the_network_of_all_patients_is_the_one_that_is_served_calibrated(whole_run):
+    served, metadata = load_model(whole_run / "data/served/model.keras")
+    stated = json.loads((whole_run / "data/served/thresholds.json").read_text(encoding="utf-8"))["calibration"]
+    assert metadata["fold"] is None and metadata["calibration"] == stated
+    final, _ = load_model(whole_run / "data/final/model.keras")
+    images = np.load(whole_run / "data/prepared/images.npy")[..., None]
+    before, after = (network.predict(images, verbose=0) for network in (final, served))
+    np.testing.assert_allclose(after, calibrated(before, stated["scale"], np.array(stated["biases"])), atol=1e-5)
+    for one, other in zip(final.get_weights()[:-2], served.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_network_of_all_patients_is_the_same_bytes_again(whole_clone):
+    before = (whole_clone / "dvc.lock").read_bytes()
+    run("dvc", "repro", "--force", "--single-item", "final", cwd=whole_clone)
+    assert (whole_clone / "dvc.lock").read_bytes() == before
+    assert stages_run(run("dvc", "repro", cwd=whole_clone).stdout) == []
 
 
 def test_experiments_run_the_code_of_their_own_tree(small_clone):
@@ -163,7 +272,7 @@ def test_experiments_run_the_code_of_their_own_tree(small_clone):
     overrides = ["-S", "train.learning_rate=1e-5", "-S", "train.epochs=1"]
     done = run("dvc", "exp", "run", "--temp", "--name", "slow", *overrides, cwd=small_clone)
     assert "cohort-of-the-copy" in done.stdout
-    assert set(stages_run(done.stdout)) == {"train@0"} | JUDGED
+    assert set(stages_run(done.stdout)) == TRAINED | JUDGED
 
     # what the documentation shows of experiments works on the result
     shown = run("dvc", "exp", "show", "--csv", cwd=small_clone).stdout

@@ -6,17 +6,25 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from conftest import ROOT
+from rewritten import giving, giving_all_states, rewritten
 
 from brain_tumor import Classifier
 from brain_tumor.imaging.decoding import UnreadableImage, decode
 
 FILE = "src/brain_tumor/serving/classifier.tflite"
+GOLDEN = Path(__file__).parent / "golden"
+MEASURED = [
+    {"images": "first: new patients", "n": 120, "answered": 0.754, "error": 0.0512, "missed": 0.0125}
+    | {"coverage_90": 0.9, "coverage_95": 0.9625},
+    {"images": "second: another hospital", "n": 8, "answered": 0.0, "missed": 0.0},
+]
 
 
 def predict(project: Path, *arguments: object, code: int = 0, **variables: str) -> subprocess.CompletedProcess:
@@ -50,8 +58,78 @@ def test_one_file(small_run, scans):
     said = Classifier.load(small_run / FILE).predict(scan)
     (line,) = done.stdout.splitlines()
     assert line.startswith(f"{scan}: ") and f"{said.label} {said.probabilities[said.label]:.3f}" in line
-    assert ("no answer" in line) == said.abstained and all(reason in line for reason in said.reasons)
-    assert "Research use only" in done.stderr
+    assert ("no answer" in line) == (said.state == "no answer") and all(reason in line for reason in said.reasons)
+    assert "Research use only" in done.stderr and "slices" not in done.stderr
+
+
+def test_the_three_states_of_one_file(small_run, scans, tmp_path):
+    scan, model = scans / "b/scan 0.jpg", tmp_path / "model.tflite"
+    for state in ("answer", "unsure", "no answer"):
+        said = Classifier.load(giving(state, scan, small_run / FILE, model)).predict(scan)
+        first, second, *_ = sorted(said.probabilities, key=said.probabilities.get, reverse=True)
+        assert (said.state, said.likely) == (state, {"answer": [first], "unsure": [first, second]}.get(state, []))
+        (line,) = predict(small_run, "--model", model, scan).stdout.splitlines()
+        named = {name: f"{name} {said.probabilities[name]:.3f}" for name in said.probabilities}
+        reason = "; ".join(said.reasons)
+        start = {
+            "answer": f"{named[first]} (",
+            "unsure": f"unsure, {named[first]} or {named[second]}: {reason} (",
+            "no answer": f"no answer, {reason}; nearest: {named[first]} (",
+        }
+        assert line.startswith(f"{scan}: {start[state]}")
+        shown = [name for name, text in named.items() if text in line]
+        assert sorted(shown) == sorted([first, second] if state == "unsure" else [first])
+        assert line.count("is needed") == len(said.reasons) == (state != "answer")
+
+        told = json.loads(predict(small_run, "--model", model, scan, "--json").stdout)
+        (row,) = csv.DictReader(io.StringIO(predict(small_run, "--model", model, scan, "--csv").stdout))
+        assert told["state"] == row["state"] == state and told["label"] == row["label"] == first
+        assert told["likely"] == [name for name in row["likely"].split("; ") if name] == said.likely
+        assert told["abstained"] == (row["abstained"] == "true") == (state != "answer")
+        assert told["reasons"] == [reason for reason in row["reasons"].split("; ") if reason] == said.reasons
+
+
+def test_a_novel_picture_gets_no_answer_however_sure_the_network_is(small_run, scans, tmp_path):
+    scan, model = scans / "b/scan 0.jpg", tmp_path / "model.tflite"
+    rewritten(small_run / FILE, model, novelty=1e-6, confidence=[0.0] * 4)
+    (line,) = predict(small_run, "--model", model, scan).stdout.splitlines()
+    assert line.startswith(f"{scan}: no answer, it looks like no scan the network has learned from (novelty ")
+    assert "is needed" not in line and "; nearest: " in line
+
+
+def test_the_summary_counts_the_states_and_says_what_answers_are_worth(small_run, scans, tmp_path):
+    files = sorted(path for path in scans.rglob("scan *.jpg"))
+    model = giving_all_states(files, small_run / FILE, tmp_path / "model.tflite", measured=MEASURED)
+    counts = Counter(Classifier.load(model).predict(file).state for file in files)
+    assert counts.total() == 12 and len(counts) == 3
+    expected = [
+        f"slices: 12, answered: {counts['answer']}, unsure: {counts['unsure']}, no answer: {counts['no answer']}; "
+        "unreadable files: 1. Research use only: not a medical device, not for diagnosis.",
+        "Measured on first: new patients (120 images): 75% answered, 5.1% of the answers wrong, "
+        "1.2% of the tumours answered as healthy, 90 % set right in 90.0%, 95 % set right in 96.2%.",
+        "Measured on second: another hospital (8 images): 0% answered, 0.0% of the tumours answered as healthy.",
+    ]
+    for form in ("--json", "--csv", None):
+        done = predict(small_run, "--model", model, scans, *([form] if form else []), code=1)
+        assert done.stderr.splitlines()[-3:] == expected
+        if form == "--json":
+            states = [json.loads(line).get("state", "error") for line in done.stdout.splitlines()]
+        elif form == "--csv":
+            states = [row["state"] or "error" for row in csv.DictReader(io.StringIO(done.stdout))]
+        else:
+            texts, others = (
+                [line.split(": ", 1)[1] for line in done.stdout.splitlines()],
+                ("unsure", "no answer", "error"),
+            )
+            states = [next((name for name in others if text.startswith(name)), "answer") for text in texts]
+        assert Counter(states) == counts + Counter(error=1)
+
+
+def test_what_was_not_measured_is_not_stated(scans):
+    for version, stated in ((1, 0), (2, 2)):
+        model = GOLDEN / f"classifier-{version}.tflite"
+        done = predict(GOLDEN, "--model", model, GOLDEN / "scan.png")
+        assert sum(line.startswith("Measured on ") for line in done.stderr.splitlines()) == stated
 
 
 def test_a_folder_goes_on_past_a_broken_file(small_run, scans):
@@ -59,7 +137,7 @@ def test_a_folder_goes_on_past_a_broken_file(small_run, scans):
     lines = done.stdout.splitlines()
     assert [line.split(": ")[0] for line in lines] == sorted(str(p) for p in scans.rglob("*.*g") if p.name[0] != ".")
     assert sum(": error: " in line for line in lines) == 1
-    assert "slices: 12" in done.stderr and "unreadable files: 1" in done.stderr
+    assert "slices: 12, answered: " in done.stderr and "unreadable files: 1" in done.stderr
 
 
 def test_json_and_csv_say_the_same_as_the_library(small_run, scans):
@@ -70,16 +148,24 @@ def test_json_and_csv_say_the_same_as_the_library(small_run, scans):
     for told, row in zip(objects, rows, strict=True):
         assert told["name"] == row["file"]
         if "error" in told:
-            assert row["error"] == told["error"] and row["label"] == ""
+            assert told.keys() == {"name", "error"} and row["error"] == told["error"]
+            assert not any(value for name, value in row.items() if name not in ("file", "error"))
             continue
         said = classifier.predict(told["name"])
-        assert told["label"] == row["label"] == said.label
+        assert list(row) == [
+            *("file", "slice", "state", "label", "likely", "abstained", "reasons", "novelty"),
+            *(f"p_{name}" for name in said.probabilities),
+            *("set_90", "set_95", "error"),
+        ]
+        assert told["state"] == row["state"] == said.state and told["label"] == row["label"] == said.label
+        assert told["likely"] == said.likely and row["likely"] == "; ".join(said.likely)
+        assert told["reasons"] == said.reasons and row["reasons"] == "; ".join(said.reasons)
         assert told["abstained"] == (row["abstained"] == "true") == said.abstained
         for name, value in said.probabilities.items():
             assert told["probabilities"][name] == float(row[f"p_{name}"]) == pytest.approx(value, abs=1e-6)
         assert told["prediction_sets"] == {str(level): names for level, names in said.sets.items()}
         assert row["set_95"] == "; ".join(said.sets[95])
-        assert told["novelty"] == pytest.approx(said.novelty, abs=1e-4)
+        assert told["novelty"] == float(row["novelty"]) == pytest.approx(said.novelty, abs=1e-4)
 
 
 def test_explain_draws_the_map_where_the_network_looked(small_run, scans, tmp_path):

@@ -1,13 +1,27 @@
 """Corruptions do what their names say, grow with the strength and repeat; the score under them is counted right."""
 
+from dataclasses import asdict
+
 import cv2
+import keras
 import numpy as np
 import pandas as pd
 import pytest
+from settings import preprocessing
 from sklearn.metrics import balanced_accuracy_score
 
+from brain_tumor.imaging.decoding import decode
+from brain_tumor.imaging.preprocessing import Preprocessing, prepare_grey
+from brain_tumor.networks import classifier
+from brain_tumor.networks.saving import save_model
 from brain_tumor.perturbations.corruptions import CORRUPTIONS, STRENGTHS, corrupted
-from brain_tumor.probes.robustness import robustness_rows, robustness_scores, stratified_sample
+from brain_tumor.prediction.predicting import Predictor
+from brain_tumor.probes.robustness import (
+    corrupted_predictions,
+    robustness_rows,
+    robustness_scores,
+    stratified_sample,
+)
 from brain_tumor.source.phantoms.scanner import draw_scan
 
 
@@ -54,6 +68,43 @@ def test_the_sample_has_the_shares_of_the_whole_and_repeats():
     assert sample.equals(stratified_sample(frame, 100, seed=1))
     assert not sample.equals(stratified_sample(frame, 100, seed=2))
     assert stratified_sample(frame, 5000, seed=1) is frame
+
+
+def test_every_image_is_predicted_by_its_own_network_under_every_corruption(tmp_path):
+    """Against each image by itself: corrupted as it was decoded, then prepared as that network expects it."""
+    options, predictors, rows = {"width": 4, "stride": 32, "hidden": 0, "dropout": 0.0}, {}, []
+    for fold, size in ((0, 32), (3, 48)):
+        keras.utils.set_random_seed(fold)
+        model = classifier.build("compact", size, 2, **options)
+        metadata = {"classes": ["glioma", "no_tumor"], "calibration": {"scale": 1.0 + fold, "biases": [0.5, 0.0]}}
+        metadata["preprocessing"] = asdict(preprocessing(size=size))
+        save_model(tmp_path / f"{fold}.keras", model, metadata)
+        predictors[fold] = Predictor(tmp_path / f"{fold}.keras", batch_size=2, flips=False)
+    (tmp_path / "scans").mkdir()
+    for k in range(3):
+        label = ("glioma", "no_tumor")[k % 2]
+        grey, _ = draw_scan(label, plane="axial", patient=k + 1, index=0, size=90, seed=1)
+        cv2.imwrite(str(tmp_path / f"scans/{k}.png"), grey)
+        rows.append({"path": f"scans/{k}.png", "label": label, "group": f"g{k}", "model_fold": (3, 0, 3)[k]})
+    sample = pd.DataFrame(rows, index=[7, 2, 5])
+    found = corrupted_predictions(sample, tmp_path, predictors)
+    variants = [("none", 0), *((name, strength) for name in CORRUPTIONS for strength in STRENGTHS)]
+    assert len(found) == 3 * len(variants)
+    for name, strength in variants:
+        part = found[(found["corruption"] == name) & (found["strength"] == strength)]
+        assert sorted(part.index) == [2, 5, 7]
+        for seed, row in sample.iterrows():
+            grey = decode((tmp_path / row["path"]).read_bytes())
+            predictor = predictors[row["model_fold"]]
+            options = Preprocessing(**predictor.metadata["preprocessing"])
+            pixels = prepare_grey(corrupted(grey, name, strength, seed) if strength else grey, options)
+            got = part.loc[seed]
+            assert (got["label"], got["group"]) == (row["label"], row["group"])
+            for values, kind in zip(predictor.predict(pixels[None]), ("p", "raw"), strict=True):
+                expected = pytest.approx(values[0].tolist(), abs=1e-5)
+                assert [got[f"{kind}_glioma"], got[f"{kind}_no_tumor"]] == expected
+    # In the order of the variants, as the table of scores has it.
+    assert list(robustness_rows(found)[["corruption", "strength"]].itertuples(index=False, name=None)) == variants
 
 
 def test_scores_by_corruption_and_strength():

@@ -78,6 +78,13 @@ def test_rooms_and_files_stay_small():
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
 
 
+def test_stages_stay_short_and_each_is_in_the_pipeline():
+    scripts = {path for path in (ROOT / "stages").glob("*.py") if not path.name.startswith("_")}
+    for path in scripts:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 80, path
+    assert {f"stages/{path.name}" for path in scripts} == {stage["cmd"].split()[1] for stage in STAGES.values()}
+
+
 def test_what_must_stay_light_does():
     names = [module for module in sorted(MODULES) if module.split(".")[1:2] and module.split(".")[1] in LIGHT]
     code = f"import sys; sys.path.insert(0, 'src'); import {', '.join(names)}; print(*sys.modules)"

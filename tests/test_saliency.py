@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from scipy.special import softmax
 from settings import preprocessing
 
 from brain_tumor.imaging.decoding import decode
@@ -64,6 +65,40 @@ def test_with_a_hidden_layer_a_map_weighs_features_by_the_slope_of_the_logit(ima
     expected = np.einsum("nhwd,ndc->nhwc", features, slopes)
     centred = [values - values.mean(axis=3, keepdims=True) for values in (maps, expected)]
     np.testing.assert_allclose(*centred, atol=0.02)
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_two_views_are_averaged_in_logits_and_maps_as_they_lie(images, hidden):
+    model = network(hidden)
+    seen, mirrored = (outputs(explained(model), views, 4) for views in (images, images[:, :, ::-1]))
+    both = outputs(explained(model, flips=True), images, 2)
+    assert both.keys() == seen.keys()
+    logs = (np.log(seen["probabilities"]) + np.log(mirrored["probabilities"])) / 2
+    np.testing.assert_allclose(both["probabilities"], softmax(logs, axis=1), atol=1e-6)
+    np.testing.assert_allclose(both["maps"], (seen["maps"] + mirrored["maps"][:, :, ::-1]) / 2, atol=1e-5)
+    np.testing.assert_allclose(both["features"], (seen["features"] + mirrored["features"]) / 2, atol=1e-5)
+    assert np.abs(seen["features"] - mirrored["features"]).max() > 1e-3
+
+
+def test_with_two_views_the_mirror_image_gives_the_mirrored_maps(images):
+    both = explained(network(0), flips=True)
+    seen, mirrored = (outputs(both, views, 8) for views in (images, images[:, :, ::-1]))
+    for name in ("probabilities", "features"):
+        np.testing.assert_allclose(seen[name], mirrored[name], atol=1e-5)
+    np.testing.assert_allclose(seen["maps"], mirrored["maps"][:, :, ::-1], atol=1e-5)
+    # The mean of a map is still the logit.
+    centred = [
+        values - values.mean(axis=1, keepdims=True)
+        for values in (seen["maps"].mean(axis=(1, 2)), np.log(seen["probabilities"]))
+    ]
+    np.testing.assert_allclose(*centred, atol=1e-4)
+
+
+def test_features_are_what_the_head_averages(images):
+    """Where the trunk names no other map."""
+    model = network(0)
+    pooled = keras.Model(model.input, model.get_layer("features").output).predict_on_batch(images[..., None])
+    np.testing.assert_allclose(outputs(explained(model), images, 8)["features"], pooled, atol=1e-5)
 
 
 def test_weights_drawn_anew_give_other_maps_and_leave_the_model_alone(images):

@@ -15,7 +15,13 @@ from ruamel.yaml import YAML
 from settings import preprocessing
 
 from brain_tumor.audit.copies import COPY, COPY_COLUMNS, IDENTICAL, LOOK_ALIKE, find_copies
-from brain_tumor.audit.findings import FINDING_COLUMNS, LABEL_CONFLICT, PATIENT_CONFLICT, SOURCE_CONFLICT
+from brain_tumor.audit.findings import (
+    FINDING_COLUMNS,
+    LABEL_CONFLICT,
+    PATIENT_CONFLICT,
+    SOURCE_CONFLICT,
+    findings_table,
+)
 from brain_tumor.audit.galleries import pair_galleries
 from brain_tumor.audit.groups import group_table, joined_groups
 from brain_tumor.audit.reading import distinct_views, read_views
@@ -49,10 +55,10 @@ def main_images(patients: int = 6) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "folder", "label", "patient"], dtype=str).assign(source="main")
 
 
-def other_images(**files: str) -> pd.DataFrame:
-    """Images of the source `other`: name of the file -> label; the patients are unknown."""
-    rows = [(f"other/{name}.png", "", label, "") for name, label in files.items()]
-    return pd.DataFrame(rows, columns=["path", "folder", "label", "patient"], dtype=str).assign(source="other")
+def other_images(source: str = "other", /, **files: str) -> pd.DataFrame:
+    """Images of a further source: name of the file -> label; the patients are unknown."""
+    rows = [(f"{source}/{name}.png", "", label, "") for name, label in files.items()]
+    return pd.DataFrame(rows, columns=["path", "folder", "label", "patient"], dtype=str).assign(source=source)
 
 
 def placed(other: pd.DataFrame, pairs: list[tuple[str, str]], patients: dict[str, str] | None = None, **options):
@@ -148,6 +154,75 @@ def test_the_rest_is_spread_evenly_over_the_folds_and_groups_stay_together():
     assert not placed(other, pairs, seed=1).loc[rows.index, "fold"].equals(rows["fold"])
 
 
+@pytest.mark.parametrize("by", ["picture", "patient"])
+@pytest.mark.parametrize("names", [("other", "third"), ("third", "other")])
+def test_a_group_of_two_further_sources_is_in_one_fold(names, by):
+    """They share nothing with the main source, so each would be free to go anywhere by itself."""
+    labels = {f"x{i:02}": PARTIAL if i % 3 else "no_tumor" for i in range(24)}
+    # The labels of a picture may differ between the sources.
+    again = {name: "glioma" if i % 2 else label for i, (name, label) in enumerate(labels.items())}
+    alone = {f"y{i:02}": PARTIAL for i in range(10)}
+    first, second = other_images(names[0], **labels, **alone), other_images(names[1], **again, **alone)
+    shared = [(f"{names[0]}/{name}.png", f"{names[1]}/{name}.png") for name in labels]
+    patients = {path: str(k) for k, pair in enumerate(shared) for path in pair}
+    options = {"pairs": shared} if by == "picture" else {"pairs": [], "patients": patients}
+    table = placed(pd.concat([first, second], ignore_index=True), **options)
+    for one, other in shared:
+        assert table.loc[one, "group"] == table.loc[other, "group"]
+        assert table.loc[one, "fold"] == table.loc[other, "fold"] != ""
+    assert set(table.loc[[one for one, _ in shared], "fold"]) == {"0", "1", "2"}
+    # By a patient alone all images are learned from, of a picture the first.
+    taught = (table.loc[[path for pair in shared for path in pair], "target"] != "").sum()
+    contradicting = sum(1 for name in labels if labels[name] == "no_tumor" and again[name] == "glioma")
+    assert taught == (len(shared) - contradicting if by == "picture" else 2 * len(shared))
+    # What has nothing in common is still spread over the folds.
+    for name in names:
+        counts = table.loc[[f"{name}/{file}.png" for file in alone], "fold"].value_counts()
+        assert set(counts.index) == {"0", "1", "2"}
+
+
+def test_a_group_of_two_further_sources_goes_where_the_main_source_has_it():
+    a, b = two_folds()
+    both = pd.concat([other_images(x=PARTIAL, y=PARTIAL), other_images("third", x=PARTIAL, y=PARTIAL)])
+    across = [("other/x.png", "third/x.png"), ("other/y.png", "third/y.png")]
+    table = placed(both.reset_index(drop=True), [*across, ("third/x.png", a), ("other/y.png", a), ("third/y.png", b)])
+    assert table.loc["other/x.png", "fold"] == table.loc["third/x.png", "fold"] == table.loc[a, "fold"]
+    # One of its images joins one fold and the other another: neither may be in any.
+    assert table.loc["other/y.png", "fold"] == table.loc["third/y.png", "fold"] == ""
+
+
+def test_chains_over_three_further_sources_stay_together():
+    parts = [other_images(name, **{f"z{i}": PARTIAL for i in range(12)}) for name in ("one", "three", "two")]
+    steps = [("one", "two"), ("two", "three")]
+    pairs = [(f"{a}/z{i}.png", f"{b}/z{i}.png") for a, b in steps for i in range(12)]
+    table = placed(pd.concat(parts, ignore_index=True), pairs)
+    folds = table[table["source"] != "main"].groupby("group")["fold"].agg(["nunique", "size"])
+    assert (folds == [1, 3]).all(axis=None) and len(folds) == 12
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_groups_join_is_listed_once_and_in_order(seed):
+    """Several groups of further images that each join the same group of the main source become that one group."""
+    rng, first = np.random.default_rng(seed), main_images()
+    other = other_images(**{f"x{i:02}": PARTIAL for i in range(30)})
+    index = pd.concat([first, other], ignore_index=True)
+    index["sha256"] = index["path"]
+    pairs = [(path, known) for path in other["path"] for known in rng.choice(first["path"], int(rng.integers(0, 3)))]
+    pairs = pd.DataFrame(pairs, columns=["path", "other"]).assign(kind="copy")
+    own = index["patient"].where(index["source"] == "main", "")
+    groups = group_table(first.assign(sha256=first["path"]), pairs[:0], own[: len(first)], max_share=1.0)
+    further, joins = joined_groups(index, pairs, own, groups, max_share=1.0)
+    # By hand: every further image is a group of its own, unless it joins just one.
+    known = dict(zip(groups["path"], groups["group"], strict=True))
+    joined = {path: set(pairs.loc[pairs["path"] == path, "other"].map(known)) for path in other["path"]}
+    name = {path: next(iter(found)) if len(found) == 1 else path for path, found in joined.items()}
+    assert dict(zip(further["path"], further["group"], strict=True)) == name
+    expected = sorted({(name[path], group) for path, found in joined.items() for group in found})
+    assert list(joins.itertuples(index=False, name=None)) == expected
+    assert joins.index.tolist() == list(range(len(expected)))
+    assert len(expected) < sum(map(len, joined.values())), "some join the same"
+
+
 def test_fewer_images_than_folds_are_no_reason_to_fail():
     assert placed(other_images(only="glioma"), []).loc["other/only.png", "fold"] in {"0", "1", "2"}
 
@@ -156,6 +231,67 @@ def test_known_patients_join_the_fold_of_their_other_images():
     table = placed(other_images(x=PARTIAL), [], {"other/x.png": "glioma 0"})
     row = table.loc["other/x.png"]
     assert (row["fold"], row["group"], row["target"]) == (table.loc[A, "fold"], table.loc[A, "group"], PARTIAL)
+
+
+# --- findings where labels are partial
+
+
+def conflicts(labels: list[str], further: tuple[int, ...] = (), by: str = "copies") -> list[tuple[int, int, float]]:
+    """Number of each conflicting file, of the one it is shown beside, and the score, of files that belong together.
+
+    Args:
+        labels: of the files.
+        further: numbers of those that are not of the main source.
+        by: what they have in common, "copies" or "patient".
+    """
+    paths = [f"{k:02}.png" for k in range(len(labels))]
+    source = ["other" if k in further else "main" for k in range(len(labels))]
+    index = pd.DataFrame({"path": paths, "label": labels, "source": source})
+    groups = pd.DataFrame({"path": paths, "patient": "", "copies": ""}).assign(**{by: "same"})
+    facts = pd.DataFrame({"source_label": [""] * len(labels)})
+    found = findings_table(index, pd.DataFrame(columns=COPY_COLUMNS), groups, facts, "main")
+    assert set(found["kind"]) <= {{"copies": LABEL_CONFLICT, "patient": PATIENT_CONFLICT}[by]}
+    label = dict(zip(paths, labels, strict=True))
+    assert found["label"].tolist() == found["path"].map(label).tolist()
+    assert found["other_label"].tolist() == found["other"].map(label).tolist()
+    return [(int(row.path[:2]), int(row.other[:2]), round(row.score, 3)) for row in found.itertuples()]
+
+
+@pytest.mark.parametrize("by", ["copies", "patient"])
+def test_labels_that_contradict_each_other_are_found_beside_partial_ones(by):
+    # The most frequent label contradicts neither of the two that contradict each other.
+    assert conflicts(["a|b", "a|b", "a", "b"], by=by) == [(3, 2, 0.75)]
+    assert conflicts(["b", "a|b", "a", "a|b"], by=by) == [(0, 2, 0.75)]
+    assert conflicts(["a|b", "b", "a", "b"], by=by) == [(2, 1, 0.75)]
+    assert conflicts(["a|b|c", "c", "a|b"], by=by) == [(1, 2, 0.667)]
+    # What has a class in common with all others is no contradiction, and neither is what has one with each of them.
+    assert conflicts(["a|b", "a|b", "b", "a|b|c"], by=by) == [] == conflicts(["a|b", "b|c", "a|c"], by=by)
+    # The main source decides, also where it is outnumbered.
+    assert conflicts(["b", "b|c", "a", "a|b"], further=(0, 1, 3), by=by) == [(0, 2, 1.0), (1, 2, 1.0)]
+    assert conflicts(["a|b", "b", "a"], further=(1, 2), by=by) == [(1, 2, 1.0)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_contradiction_is_missed_and_none_is_made_up(seed):
+    rng, classes = np.random.default_rng(seed), list("abcd")
+    labels = ["|".join(c for c in classes if rng.random() < 0.4) or "d" for _ in range(int(rng.integers(2, 9)))]
+    further = tuple(k for k in range(len(labels)) if rng.random() < 0.4)
+    allowed = [set(label.split("|")) for label in labels]
+    found = conflicts(labels, further)
+    reported = [path for path, _, _ in found]
+    assert len(set(reported)) == len(reported)
+    contradicting = [(i, j) for i in range(len(labels)) for j in range(i) if not allowed[i] & allowed[j]]
+    assert all((max(path, other), min(path, other)) in contradicting for path, other, _ in found)
+    judges = [k for k in range(len(labels)) if k not in further] or range(len(labels))
+    counts = {name: sum(name in allowed[k] for k in judges) for name in classes}
+    usual = max(classes, key=counts.__getitem__)
+    for i, j in contradicting:
+        assert {i, j} & set(reported)
+    for path, other, score in found:
+        assert usual not in allowed[path] and score == round(counts[usual] / len(judges), 3)
+        # Beside a file that has the usual class, if there is one that it contradicts and that may decide.
+        better = [k for k in judges if usual in allowed[k] and not allowed[k] & allowed[path]]
+        assert other == min(better) if better else usual not in allowed[other] or other in further
 
 
 # --- copies between sources, from pixels
@@ -266,13 +402,16 @@ def test_sources_come_and_go_and_what_must_runs_again(small_run, small_clone, tm
     for k in range(2):
         grey, _ = draw_scan("glioma", plane=PLANES[k], patient=900, index=k, size=96, seed=9)
         (hospital / "glioma" / f"new_{k}.jpg").write_bytes(plant(grey, "recompressed", rng))
-    kept = {name: (small_clone / name).read_bytes() for name in ("data/split/folds.csv", "models/fold-0/model.keras")}
+    kept = ["data/split/folds.csv", "models/fold-0/model.keras", "metrics/validation.json", "metrics/novelty.json"]
+    kept += [f"data/served/{name}" for name in ("model.keras", "official_test.csv", "thresholds.json")]
+    kept += ["data/novelty/served.npz", "src/brain_tumor/serving/classifier.tflite"]
+    kept = {name: (small_clone / name).read_bytes() for name in kept}
 
     added = {"dataset": f"folder:{hospital}", "role": "external", "labels": {"healthy": "no_tumor"}}
     sources(small_clone, lambda now: {"hospital": added} | now)
-    assert stages_run(small_clone) == {
-        "download@hospital", "preprocess", "audit", "external", "evaluate", "report",
-    }  # fmt: skip
+    # The served network predicts its images, and what reads those predictions or the list of sources runs again.
+    follows = {"served", "validate", "novelty", "evaluate", "export", "report"}
+    assert stages_run(small_clone) == {"download@hospital", "preprocess", "audit"} | follows
     for name, content in kept.items():
         assert (small_clone / name).read_bytes() == content
     test = json.loads((small_clone / "metrics/test.json").read_text(encoding="utf-8"))
@@ -308,8 +447,8 @@ def test_a_further_source_that_is_learned_from_retrains_and_downloads_nothing_ag
             grey, _ = draw_scan(label, plane=PLANES[k], patient=950, index=k, size=96, seed=9)
             (third / label / f"{k}.jpg").write_bytes(plant(grey, "recompressed", np.random.default_rng(k)))
     sources(small_clone, lambda now: now | {"third": {"dataset": f"folder:{third}"}})
-    every = {"preprocess", "audit", "split", "features", "train@0", "predict@validation", "predict@test", "external"}
-    every |= {"validate", "explain", "novelty", "robustness", "evaluate", "audit_model", "export", "report"}
+    every = {"preprocess", "audit", "split", "features", "train@0", "final", "predict@validation", "predict@test"}
+    every |= {"served", "validate", "explain", "novelty", "robustness", "evaluate", "audit_model", "export", "report"}
     assert stages_run(small_clone) == {"download@third"} | every
 
 

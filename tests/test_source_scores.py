@@ -7,8 +7,9 @@ from scored import scored
 from sklearn.metrics import recall_score, roc_auc_score
 
 from brain_tumor.audit_model.sources import source_probe
-from brain_tumor.evaluation.sources import external_cohorts, one_per_picture, partial_scores
-from brain_tumor.metrics.selective import abstention_threshold
+from brain_tumor.evaluation.sources import external_cohorts, one_per_picture, partial_scores, source_cohorts
+from brain_tumor.evaluation.thresholds import HeldOut, Targets
+from brain_tumor.networks.calibration import calibrated
 
 NAMES = ["glioma", "healthy", "meningioma", "pituitary"]
 TUMOUR = "glioma|meningioma|pituitary"
@@ -60,6 +61,28 @@ def test_pictures_agree_with_a_plain_count(seed):
     expected = [(path, "|".join(sorted(classes))) for path, classes in plain.values() if classes]
     assert list(zip(found["path"], found["label"], strict=True)) == expected
     assert 0 < len(expected) < len(plain) < 200
+
+
+# --- further sources
+
+
+def test_the_own_pictures_of_a_further_source_are_those_that_the_main_one_does_not_have():
+    first = files(("a.png", "", "glioma"), ("b.png", "b.png", "glioma"), ("c.png", "b.png", "glioma"))
+    tested = files(
+        ("1.png", "a.png", "glioma"),  # a picture of the main source, which has it once
+        ("2.png", "b.png", TUMOUR),  # and one that it has twice
+        ("3.png", "", "healthy"),
+        ("4.png", "4.png", TUMOUR),  # in two files of the further source alone
+        ("5.png", "4.png", "glioma"),
+        ("6.png", "6.png", "healthy"),  # which contradict each other
+        ("7.png", "6.png", "glioma"),
+    )
+    found = source_cohorts("ward", tested, first)
+    assert stems(found) == {"source_ward": ["1.png", "2.png", "3.png", "4.png"], "source_ward_own": ["3.png", "4.png"]}
+    assert found["source_ward_own"]["label"].tolist() == ["healthy", "glioma"]
+    assert all(part.index.tolist() == list(range(len(part))) for part in found.values())
+    assert list(source_cohorts("ward", tested[:2], first)) == ["source_ward"]
+    assert source_cohorts("ward", tested[5:], first) == {}
 
 
 # --- external sources
@@ -130,11 +153,15 @@ def predictions(seed: int, n: int = 400) -> pd.DataFrame:
         labels, values = scored(seed + fold, n=n // 2, classes=tuple(NAMES))
         values = values.astype(np.float64) ** (1 + fold)
         values /= values.sum(axis=1, keepdims=True)
-        parts.append(
-            pd.DataFrame(values, columns=[f"p_{name}" for name in NAMES]).assign(label=labels, model_fold=fold)
-        )
+        part = pd.DataFrame(values, columns=[f"raw_{name}" for name in NAMES])
+        part[[f"p_{name}" for name in NAMES]] = calibrated(values, 1.3, np.array([0.2, -0.3, 0, 0.1]))
+        parts.append(part.assign(label=labels, target=labels, source="scans", model_fold=fold))
     frame = pd.concat(parts, ignore_index=True)
     return frame.assign(group=[f"g{k // 3}" for k in range(n)], path=[f"{k}.png" for k in range(n)])
+
+
+def held_out_by(validation: pd.DataFrame, error: float, miss: float = 0.2, healthy: str = "healthy") -> HeldOut:
+    return HeldOut(validation, False, Targets(error, miss, healthy))
 
 
 def with_partial_labels(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -150,62 +177,80 @@ def with_partial_labels(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_partial_scores_agree_with_a_plain_count(seed):
-    frame, validation = with_partial_labels(predictions(seed), seed), predictions(seed + 50)
-    got = partial_scores(frame, validation, "healthy", 20, 0.3)
+    frame, held_out = with_partial_labels(predictions(seed), seed), held_out_by(predictions(seed + 50), 0.3)
+    got = partial_scores(frame, held_out, 20)
 
-    least = {}
-    for fold in (0, 1):
-        seen = validation[validation["model_fold"] == fold]
-        values = seen[[f"p_{name}" for name in NAMES]].to_numpy()
-        right = np.array(NAMES)[values.argmax(axis=1)] == seen["label"]
-        least[fold] = abstention_threshold(values.max(axis=1), right.to_numpy(), 0.3)
-    replied = missed = tumours = 0
-    truth, called, score = [], [], []
+    replied = wrong = missed = unsure = likely = 0
+    truth, called, score, tumours = [], [], [], 0
     for row in frame.to_dict("records"):
-        values = [row[f"p_{name}"] for name in NAMES]
-        reply = max(values) >= least[row["model_fold"]]
-        healthy = max(range(4), key=values.__getitem__) == 1
+        # What is answered comes from the other images of the network, how tumours are told from its own calibration.
+        thresholds = held_out.of(row["model_fold"])
+        raw = np.array([[row[f"raw_{name}"] for name in NAMES]])
+        values = calibrated(raw, thresholds.scale, thresholds.biases)[0].tolist()
+        first, second = sorted(range(4), key=lambda k: -values[k])[:2]
+        possible = row["label"].split("|")
+        reply = values[first] >= thresholds.confidence[first]
         replied += reply
+        wrong += reply and NAMES[first] not in possible
+        if not reply and values[first] + values[second] >= min(thresholds.confidence):
+            unsure += 1
+            likely += NAMES[first] in possible or NAMES[second] in possible
         if row["label"] == "healthy" or "healthy" not in row["label"]:
             ill = row["label"] != "healthy"
             tumours += ill
-            missed += ill and reply and healthy
-            truth.append(ill), called.append(not healthy), score.append(1 - values[1])
+            missed += ill and reply and NAMES[first] == "healthy"
+            own = [row[f"p_{name}"] for name in NAMES]
+            truth.append(ill), called.append(own.index(max(own)) != 1), score.append(1 - own[1])
     assert got["n"] == 400
-    assert 0 < got["answered"] < 1 and got["answered"] == pytest.approx(replied / 400, abs=1e-6)
     counts = frame["label"].value_counts()
     assert {name: value for name, value in got.items() if name.startswith("n_")} == {
         f"n_{label}": int(counts[label]) for label in sorted(counts.index)
     }
+    selective = got["selective"]
+    assert (selective["target_error"], selective["target_miss"]) == (0.3, 0.2)
+    expected = {"coverage": replied / 400, "error": wrong / replied, "missed": missed / tumours}
+    expected |= {"unsure": unsure / 400, "no_answer": 1 - (replied + unsure) / 400, "unsure_likely": likely / unsure}
+    assert {name: selective[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert 0 < replied < 400 and missed > 0 and unsure > likely > 0
+    assert selective["missed_ci_low"] < selective["missed"] < selective["missed_ci_high"]
+    assert selective["error_ci_low"] < selective["error"] < selective["error_ci_high"]
     tumour = got["tumour"]
     assert (tumour["n"], tumour["n_healthy"]) == (tumours, len(truth) - tumours)
-    assert tumour["missed"] == pytest.approx(missed / tumours, abs=1e-6) and missed > 0
     assert tumour["sensitivity"] == pytest.approx(recall_score(truth, called), abs=1e-6)
     assert tumour["specificity"] == pytest.approx(recall_score(np.logical_not(truth), np.logical_not(called)), abs=1e-6)
     assert tumour["roc_auc"] == pytest.approx(roc_auc_score(truth, score), abs=1e-6)
     assert tumour["sensitivity_ci_low"] < tumour["sensitivity"] < tumour["sensitivity_ci_high"]
-    assert not {"accuracy", "macro_f1", "per_class", "confusion"} & set(got)  # which need to know the class
+    assert not {"accuracy", "macro_f1", "per_class", "confusion", "conformal"} & set(
+        got
+    )  # which need to know the class
 
 
 def test_what_cannot_be_stated_of_partial_labels_is_absent():
     frame, validation = with_partial_labels(predictions(1), 1), predictions(51)
-    whole = partial_scores(frame, validation, "healthy", 20, 0.3)
+    held_out = held_out_by(validation, 0.3)
+    whole = partial_scores(frame, held_out, 20)
     without = {name: value for name, value in whole.items() if name != "tumour"}
     fewest = min(whole["tumour"]["n"], whole["tumour"]["n_healthy"])
-    assert "tumour" in partial_scores(frame, validation, "healthy", fewest, 0.3)
-    assert partial_scores(frame, validation, "healthy", fewest + 1, 0.3) == without
-    assert partial_scores(frame, validation, "", 20, 0.3) == without
+    assert "tumour" in partial_scores(frame, held_out, fewest)
+    assert partial_scores(frame, held_out, fewest + 1) == without
     ill = frame[frame["label"].map(lambda label: "healthy" not in label)]
-    assert "tumour" not in partial_scores(ill, validation, "healthy", 1, 0.3)
+    only = partial_scores(ill, held_out, 1)
+    assert "tumour" not in only and "missed" in only["selective"]
+    well = partial_scores(frame[frame["label"] == "healthy"], held_out, 1)
+    assert "tumour" not in well and "missed" not in well["selective"]
+    # Without a healthy class there are neither tumours nor missed ones.
+    plain = partial_scores(frame, held_out_by(validation, 0.3, healthy=""), 20)
+    assert "tumour" not in plain and not {"missed", "target_miss"} & set(plain["selective"])
+    assert plain["selective"]["coverage"] >= whole["selective"]["coverage"]
 
 
 def test_models_that_never_answer_miss_nothing():
-    frame = with_partial_labels(predictions(2), 2)
-    validation = predictions(52)
-    validation["label"] = np.where(validation["p_glioma"] > 0.5, "pituitary", "glioma")  # wrong wherever they are sure
-    got = partial_scores(frame, validation, "healthy", 20, 1e-6)
-    assert (got["answered"], got["tumour"]["missed"]) == (0, 0)
-    assert got["tumour"]["sensitivity"] > 0
+    frame, validation = with_partial_labels(predictions(2), 2), predictions(52)
+    raw = validation[[f"raw_{name}" for name in NAMES]].to_numpy()
+    validation["target"] = np.array(NAMES)[raw.argmin(axis=1)]  # wrong everywhere
+    got = partial_scores(frame, held_out_by(validation, 1e-6), 20)
+    assert (got["selective"]["coverage"], got["selective"]["no_answer"], got["selective"]["missed"]) == (0, 1, 0)
+    assert "error" not in got["selective"] and got["tumour"]["sensitivity"] > 0
 
 
 # --- telling sources apart

@@ -6,9 +6,11 @@ import sys
 
 import optuna
 import pytest
+import sweep
 from conftest import run
 from scratch import environment
 from test_pipeline import change
+from test_training import learn
 
 SPACE = """
 folds: [0, 1]
@@ -17,6 +19,14 @@ space:
   train.label_smoothing: {choices: [0.0, 0.05]}
   train.epochs: {low: 1, high: 2}
 """
+
+
+@pytest.mark.slow
+def test_the_score_of_each_epoch_is_read_from_what_a_training_prints(capsys):
+    _, history = learn()
+    found = [sweep._EPOCH.match(line) for line in capsys.readouterr().out.splitlines()]
+    read = [(int(match[1]), float(match[2])) for match in found if match]
+    assert read == [(row["epoch"], round(row["validation/macro_f1"], 3)) for row in history]
 
 
 @pytest.mark.timeout(900)

@@ -1,5 +1,7 @@
-"""Backbones of keras.applications: any by name, their own scaling, their weights, what of them learns."""
+"""Pre-trained backbones: any of keras.applications by name, its own scaling and weights, what of it learns."""
 
+import hashlib
+import json
 import shutil
 
 import keras
@@ -10,6 +12,7 @@ from test_pipeline import change, stages_run
 
 from brain_tumor.errors import PipelineError
 from brain_tumor.networks import applications, backbone, classifier, trunks
+from brain_tumor.networks.saving import read_metadata
 from brain_tumor.training.optimizing import LayerwiseAdamW, layer_rates
 
 pytestmark = pytest.mark.slow
@@ -34,7 +37,7 @@ def weights_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(weights_file):
-    return applications.application_weights("mobilenet_v2", str(weights_file))
+    return applications.application_weights("mobilenet_v2", str(weights_file))[0]
 
 
 def build(weights, frozen=0.0, stride=32, hidden=0):
@@ -103,15 +106,21 @@ def test_a_trunk_that_ends_early_is_the_beginning_of_the_whole(name):
         applications.application_trunk(name, 64, 5)
 
 
-def test_the_sha_tells_the_values(weights, tmp_path):
-    about = backbone.write_backbone(tmp_path, weights)
+def test_the_sha_tells_the_values_and_the_origin_is_kept(weights, weights_file, tmp_path):
+    origin = applications.application_weights("mobilenet_v2", str(weights_file))[1]
+    assert origin == {"file_sha256": hashlib.sha256(weights_file.read_bytes()).hexdigest()}
+    about = backbone.write_backbone(tmp_path, weights, origin)
+    assert about == json.loads((tmp_path / "about.json").read_text(encoding="utf-8"))
+    assert about == origin | {"arrays": len(weights), "sha256": about["sha256"]}
     again, digest = backbone.read_backbone(tmp_path)
-    assert digest == about["sha256"] and len(digest) == 64
+    values = b"".join(array.tobytes() for array in weights)
+    assert digest == about["sha256"] == hashlib.sha256(values).hexdigest()
     for one, other in zip(weights, again, strict=True):
         np.testing.assert_array_equal(one, other)
     changed = [weights[0] + 1e-3, *weights[1:]]
-    assert backbone.write_backbone(tmp_path, changed)["sha256"] != digest
-    backbone.write_backbone(tmp_path, None)
+    other = backbone.write_backbone(tmp_path, changed, {"package": "own", "version": "1"})
+    assert other["sha256"] != digest and other["package"] == "own" and "file_sha256" not in other
+    assert backbone.write_backbone(tmp_path, None, {}) == {"arrays": 0, "sha256": ""}
     assert backbone.read_backbone(tmp_path) == (None, "")
 
 
@@ -161,29 +170,41 @@ def test_the_head_on_features_is_the_whole_network(weights, stride, hidden):
         )
 
 
+# A proxy that nobody listens on: no download, wherever this runs.
+OFFLINE = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+
+
 @pytest.mark.timeout(600)  # two whole pipelines, the one of the fixture included
-def test_the_pipeline_on_a_pre_trained_backbone(small_clone, weights_file):
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (
+            {"backbone": "mobilenet_v2", "weights": "my.weights.h5", "frozen": 1.0, "stride": 16, "hidden": 8},
+            "576 feat",
+        ),
+        ({"backbone": "efficientnet_lite0", "weights": "imagenet", "frozen": 0.5}, "the backbone is trained"),
+    ],
+    ids=["frozen", "fine-tuned"],
+)
+def test_the_pipeline_on_a_pre_trained_backbone(small_clone, weights_file, model, said):
     shutil.copy(weights_file, small_clone / "my.weights.h5")
-    for key, value in {
-        "backbone": "mobilenet_v2",
-        "weights": "my.weights.h5",
-        "frozen": 1.0,
-        "stride": 16,
-        "hidden": 8,
-    }.items():
+    for key, value in model.items():
         change(small_clone, f"model.{key}", value)
-    done = run("dvc", "repro", cwd=small_clone)
-    assert {"backbone", "train@0", "predict@test", "evaluate"} <= set(stages_run(done.stdout))
-    assert "features" in stages_run(done.stdout) and "576 features" in done.stdout
+    done = run("dvc", "repro", cwd=small_clone, **OFFLINE)
+    assert {"backbone", "train@0", "predict@test", "evaluate", "export"} <= set(stages_run(done.stdout))
+    assert "features" in stages_run(done.stdout) and said in done.stdout
     assert stages_run(run("dvc", "repro", cwd=small_clone).stdout) == []
+    about = json.loads((small_clone / "data/backbone/about.json").read_text(encoding="utf-8"))
+    for path in ("models/fold-0", "data/served"):
+        metadata = read_metadata(small_clone / path / "model.keras")
+        assert (metadata["backbone"], metadata["backbone_sha256"]) == (model["backbone"], about["sha256"])
 
 
 def test_missing_weights_say_where_they_belong(small_clone):
     change(small_clone, "model.backbone", "mobilenet_v2")
     for value, said in (("imagenet", ".keras/models"), ("there/are/none.h5", "none.h5")):
         change(small_clone, "model.weights", value)
-        # A proxy that nobody listens on: no download, wherever this runs.
-        home = {"KERAS_HOME": str(small_clone / "keras"), "HTTPS_PROXY": "http://127.0.0.1:9"}
-        done = run("python", "stages/backbone.py", cwd=small_clone, fails=True, **home)
+        home = {"KERAS_HOME": str(small_clone / "keras")}
+        done = run("python", "stages/backbone.py", cwd=small_clone, fails=True, **home, **OFFLINE)
         assert done.stderr.startswith("error: expected weights") and said in done.stderr
         assert len(done.stderr.splitlines()) == 1

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from scratch import ROOT, environment
 
 _STAGE = re.compile(r"^Running stage 'train@(\d+)'")
-_EPOCH = re.compile(r"^epoch (\d+), validation macro-F1 ([\d.]+)")
+_EPOCH = re.compile(r"^epoch (\d+),.* validation macro-F1 ([\d.]+)")
 # Optuna counts the steps of a trial: its k-th fold (from 0) starts at step k * _FOLD_STEPS.
 _FOLD_STEPS = 10_000
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from brain_tumor.audit.copies import LOOK_ALIKE
-from brain_tumor.tables.labels import classes_in, common_label
+from brain_tumor.tables.labels import allowed_classes, classes_in, common_label
 
 FINDING_COLUMNS = ["kind", "path", "label", "other", "other_label", "score", "orientation"]
 LABEL_CONFLICT, PATIENT_CONFLICT, SOURCE_CONFLICT = "label_conflict", "patient_conflict", "source_conflict"
@@ -25,11 +25,10 @@ def findings_table(
         Columns `FINDING_COLUMNS`. Kinds:
         identical, copy: two files of the same picture; score is their similarity.
         label_conflict: two files of the same picture (directly or through further copies) whose labels have no class
-            in common; one row per file that contradicts the most frequent label of its picture, beside a file that has
-            that label; score is the share of the picture's files with that label.
-        patient_conflict: an image whose class is not the most frequent one of its patient, beside an image that has
-            that class; score is the share of the patient's images in that class. One patient may have two tumours,
-            so this is a doubt and not a proof.
+            in common; one row per file whose label excludes the class that most files of the picture leave possible,
+            beside a file that it contradicts; score is the share of the picture's files that leave it possible.
+        patient_conflict: the same for the images of a patient. One patient may have two tumours, so this is a doubt
+            and not a proof.
         source_conflict: an image whose origin states another tumour type than its label; `other` is empty and
             `other_label` is the class that the origin states.
         Copies are sorted by rising score (the least certain first), conflicts by falling score.
@@ -141,16 +140,20 @@ def _across_folders(index: pd.DataFrame, groups: pd.DataFrame) -> dict[str, dict
 
 
 def _minority(table: pd.DataFrame, key: str, kind: str) -> pd.DataFrame:
-    """Images that contradict the usual label of those that share `key`, the largest majority first."""
+    """Images that contradict others that share `key` and exclude their usual class, the largest majority first."""
     rows = []
     repeated = table.groupby(key)["path"].transform("size") > 1
-    for _, part in table[repeated].groupby(key):
+    for _, part in table[repeated].sort_values("path").groupby(key):
         judges = part[part["main"]] if part["main"].any() else part
-        counts = judges["label"].value_counts()
-        usual = min(counts[counts == counts.max()].index)
-        other = judges.loc[judges["label"] == usual, "path"].min()
-        share = counts.max() / len(judges)
-        rows += [(kind, row.path, other, share) for row in part.itertuples() if common_label([row.label, usual]) == ""]
+        names = classes_in(judges["label"])
+        allowed = allowed_classes(judges["label"], names)
+        usual = int(allowed.sum(axis=0).argmax())
+        # An image is shown beside the first one that it contradicts, if possible one that leaves the usual class open.
+        beside = pd.concat([judges[allowed[:, usual]], judges, part])[["path", "label"]].to_numpy()
+        excluding = part[~allowed_classes(part["label"], names)[:, usual]]
+        for row in excluding.itertuples():
+            other = next((other for other, label in beside if common_label([row.label, label]) == ""), None)
+            rows += [(kind, row.path, other, allowed[:, usual].mean())] if other else []
     found = pd.DataFrame(rows, columns=["kind", "path", "other", "score"])
     return found.sort_values(["score", "path"], ascending=[False, True])
 

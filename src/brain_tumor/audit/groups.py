@@ -104,6 +104,8 @@ def joined_groups(
     further["copies"] = [shown.get(name, name if sizes[name] > 1 else "") for name in copies]
     further["group"] = [single.get(name, name) for name in group]
     joins["group"] = [single.get(name, name) for name in joins["group"]]
+    # Several groups may have got the name of the one known group that they all join.
+    joins = joins.drop_duplicates().sort_values(["group", "joined"], ignore_index=True)
     return _checked(further, max_share, len(index)), joins
 
 

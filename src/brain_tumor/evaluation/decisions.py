@@ -7,7 +7,7 @@ import pandas as pd
 
 from brain_tumor.evaluation.thresholds import LEVELS, HeldOut
 from brain_tumor.exported.prediction_sets import prediction_sets
-from brain_tumor.exported.states import ANSWER, UNSURE, states
+from brain_tumor.exported.states import ANSWER, REFUSED, UNSURE, states
 from brain_tumor.metrics.bootstrap import mean_interval
 from brain_tumor.metrics.rounding import rounded
 from brain_tumor.metrics.scores import tumour_side
@@ -69,7 +69,7 @@ def decision_scores(decided: pd.DataFrame, names: Sequence[str], held_out: HeldO
         "target_error": rounded(targets.error),
         "coverage": rounded(answered.mean()),
         "unsure": rounded(unsure.mean()),
-        "no_answer": rounded(1 - answered.mean() - unsure.mean()),
+        "no_answer": rounded((state == REFUSED).mean()),
     }
     if unsure.any():
         selective["unsure_likely"] = rounded(decided["likely"].to_numpy()[unsure].mean())

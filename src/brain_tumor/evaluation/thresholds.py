@@ -89,8 +89,8 @@ def fit_thresholds(
         wrongly = np.where(tumour & (called == healthy), p[:, healthy], 0.0)
         least_healthy = max(miss_threshold(wrongly[part], int(tumour[part].sum()), targets.miss) for part in parts)
         given = (called != healthy) | (most >= least_healthy)
-    judged = [part & given for part in parts if part is parts[0] or part.sum() * targets.error >= 1]
-    least = max(float(_down(abstention_threshold(most[part], correct[part], targets.error))) for part in judged)
+    judged = [part[given] for part in parts[1:] if part.sum() * targets.error >= 1]
+    least = abstention_threshold(_down(most[given]), correct[given], targets.error, judged)
     confidence = np.full(len(classes), least)
     if healthy is not None:
         confidence[healthy] = max(least, least_healthy)

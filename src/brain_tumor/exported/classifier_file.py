@@ -119,7 +119,9 @@ def read_exported(path: Path | str) -> Exported:
         else:
             whole = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode() == content[-_DIGITS:]
         exported = Exported(network, Novelty(**arrays), Metadata(**values))
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, NotImplementedError) as error:
+    except PipelineError:
+        raise
+    except Exception as error:  # zipfile, its decompressors and NumPy have a dozen kinds for damaged bytes
         raise PipelineError(
             f"expected an exported classifier in {path}, the file is another one or damaged: export it again"
         ) from error

@@ -4,6 +4,8 @@ R. El-Yaniv and Y. Wiener: On the Foundations of Noise-free Selective Classifica
 curve as in Geifman, Uziel and El-Yaniv, ICLR 2019. The confidence of an image is its largest probability.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -34,12 +36,15 @@ def risk_coverage_area(curve: pd.DataFrame) -> float:
     return float((curve["risk"] * np.diff(curve["coverage"], prepend=0)).sum())
 
 
-def abstention_threshold(confidence: np.ndarray, correct: np.ndarray, target: float) -> float:
+def abstention_threshold(
+    confidence: np.ndarray, correct: np.ndarray, target: float, parts: Sequence[np.ndarray] = ()
+) -> float:
     """The lowest threshold on the confidence that keeps the error of the answers on these images within `target`.
 
     Args:
         confidence, correct: of validation images.
         target: share of answers that may be wrong.
+        parts: (n,) bool each, images among which it is to be kept as well; where none is answered, none is wrong.
 
     Returns:
         Answer if `confidence >= threshold`; infinity if no threshold keeps the target.
@@ -50,6 +55,11 @@ def abstention_threshold(confidence: np.ndarray, correct: np.ndarray, target: fl
         >>> abstention_threshold(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, True, False, True]), 0.2)
         0.8
     """
-    curve = risk_coverage(confidence, correct)
-    within = curve.loc[curve["risk"] <= target, "threshold"]
-    return float(within.iloc[-1]) if len(within) else float("inf")
+    thresholds = np.unique(confidence)
+    kept = np.ones(len(thresholds), bool)
+    # All at once: the lowest threshold of each part may be too low or too high for another one.
+    for part in (np.ones(len(confidence), bool), *parts):
+        counts = [np.sort(confidence[rows]) for rows in (part, part & ~correct)]
+        answers, errors = (len(values) - np.searchsorted(values, thresholds) for values in counts)
+        kept &= errors / np.maximum(answers, 1) <= target
+    return float(thresholds[kept][0]) if kept.any() else float("inf")

@@ -72,7 +72,7 @@ def lite_weights(weights: str) -> tuple[list[np.ndarray], dict]:
         The arrays; and package and version, if they come from the package, and file_sha256.
 
     Raises:
-        PipelineError: the package is not installed, or the file is another one or damaged.
+        PipelineError: the package is not installed, or the file is another one or damaged, or of another network.
     """
     path, origin = Path(weights), {}
     if weights == "imagenet":
@@ -80,8 +80,10 @@ def lite_weights(weights: str) -> tuple[list[np.ndarray], dict]:
         if found is None:
             raise PipelineError(f"expected the package {_PACKAGE}, it is not installed: make setup")
         path, origin = Path(found.origin).parent / _FILE, {"package": _PACKAGE, "version": metadata.version(_PACKAGE)}
-    state = read_torch_file(path)
-    return state_weights(state), origin | {"file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    arrays = state_weights(read_torch_file(path))
+    if [array.shape for array in arrays] != [variable.shape for variable in lite_trunk(32).weights]:
+        raise PipelineError(f"expected weights of efficientnet_lite0 in {path}, they are those of another network")
+    return arrays, origin | {"file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def state_weights(state: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -17,6 +17,11 @@ from brain_tumor.errors import PipelineError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _TYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+# What a pickle that is none, or one with impossible sizes, may raise.
+_DAMAGED = (
+    *(pickle.UnpicklingError, AttributeError, EOFError, LookupError),
+    *(MemoryError, OverflowError, TypeError, ValueError),
+)
 
 
 def read_torch_file(path: Path | str) -> dict[str, np.ndarray]:
@@ -34,7 +39,7 @@ def read_torch_file(path: Path | str) -> dict[str, np.ndarray]:
             return _read(stream)
     except OSError as error:
         raise PipelineError(f"expected pre-trained weights in {path}: {error.strerror}") from error
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except _DAMAGED as error:
         raise PipelineError(
             f"expected a state dictionary of PyTorch in {path} (format before 1.6), the file is another one or "
             f"damaged: {' '.join(str(error).split())}"
@@ -48,14 +53,18 @@ def _read(stream: BinaryIO) -> dict[str, np.ndarray]:
     if system["little_endian"] is not True:
         raise ValueError("it is big-endian")
     unpickler = _Unpickler(stream)
-    tensors = unpickler.load()
-    for key in _Unpickler(stream).load():
+    tensors, keys = dict(unpickler.load()), _Unpickler(stream).load()
+    if not all(isinstance(name, str) and isinstance(array, np.ndarray) for name, array in tensors.items()):
+        raise ValueError("it holds more than tensors")
+    if set(keys) != unpickler.storages.keys():
+        raise ValueError("it lists other storages than its tensors need")
+    for key in keys:
         storage = unpickler.storages[key]
         content = stream.read(8 + storage.nbytes)
-        if content[:8] != len(storage).to_bytes(8, "little"):
+        if len(content) != 8 + storage.nbytes or content[:8] != len(storage).to_bytes(8, "little"):
             raise ValueError(f"storage {key} has another length than its tensors say")
         storage[:] = np.frombuffer(content, storage.dtype, offset=8)
-    return dict(tensors)
+    return tensors
 
 
 class _Unpickler(pickle.Unpickler):

@@ -153,7 +153,8 @@ def fit_novelty(features: np.ndarray, labels: np.ndarray) -> Novelty:
     features = features.astype(np.float64)
     mean, scale = features.mean(axis=0), features.std(axis=0)
     # A channel that hardly varies in training would make any other value of it infinitely far.
-    scale = np.maximum(scale, np.median(scale) / 10) + 1e-6
+    # Most of them may be such channels: behind a ReLU they are 0.
+    scale = np.maximum(scale, max(np.median(scale) / 10, scale.max() / 1000)) + 1e-6
     mean, scale = _on_grid(mean), _on_grid(scale)
     standard = (features - mean) / scale
     _, codes = np.unique(labels, return_inverse=True)

@@ -81,7 +81,7 @@ class Average:
     def update(self) -> None:
         """Add the present values to the average; the first ones are the average."""
         momentum = min(self._momentum, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
-        self._blend(tf.constant(momentum), tf.constant(1 - momentum))
+        self._blend(tf.constant(momentum, tf.float32), tf.constant(1 - momentum, tf.float32))
         self.updates += 1
 
     @property
