@@ -49,11 +49,26 @@ def test_it_predicts_at_once_and_says_how_to_read_more(installed, tmp_path):
     command = [installed / "bin/brain-tumor", "predict", "--json", GOLDEN / "scan.png"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert sum(json.loads(done.stdout)["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    told = json.loads(done.stdout)
+    assert sum(told["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    named = {"answer": 1, "unsure": 2, "no answer": 0}[told["state"]]
+    assert len(told["likely"]) == named and told["abstained"] == (named != 1) == bool(told["reasons"])
     (tmp_path / "series.dcm").write_bytes(bytes(128) + b"DICM" + bytes(100))
     command = [installed / "bin/brain-tumor", "predict", "series.dcm"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 1 and "pip install 'brain-tumor[readers]'" in done.stdout
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_it_reads_files_of_every_format(installed, tmp_path, version):
+    expected = json.loads((GOLDEN / f"answer-{version}.json").read_text(encoding="utf-8"))
+    model = ["--model", GOLDEN / f"classifier-{version}.tflite"]
+    command = [installed / "bin/brain-tumor", "predict", "--json", *model, GOLDEN / "scan.png"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
+    assert told["state"] == expected.get("state", "no answer") and told["likely"] == expected.get("likely", [])
 
 
 def test_its_page_is_there(installed, tmp_path):

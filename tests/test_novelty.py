@@ -165,7 +165,7 @@ def root(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
     (folder / "scans").mkdir()
     for k in range(2):
-        grey, _ = draw_scan("glioma", plane="axial", patient=k, index=0, size=64, seed=0)
+        grey, _ = draw_scan("glioma", plane="axial", patient=k + 1, index=0, size=64, seed=0)
         Image.fromarray(grey).save(folder / "scans" / f"{k}.png")
     return folder
 

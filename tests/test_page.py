@@ -7,15 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from playwright.sync_api import expect
+from rewritten import giving, rewritten
 from scratch import environment
 
-from brain_tumor.exported.classifier_file import read_exported, write_exported
 from brain_tumor.imaging.decoding import decode
 
 DATA = """([base64, name]) => {
@@ -31,15 +30,20 @@ def scans(small_run):
     return sorted((small_run / "data/raw/phantoms").rglob("*.jpg"))
 
 
+FILE = "src/brain_tumor/serving/classifier.tflite"
+SETS = {"90": [1.01] * 4, "95": [0.0] * 4}
+MEASURED = [
+    {"images": "first: new patients", "n": 120, "answered": 0.754, "error": 0.0512, "missed": 0.0126}
+    | {"coverage_90": 0.9, "coverage_95": 0.9617},
+    {"images": "second: another hospital", "n": 8, "answered": 0.0},
+]
+
+
 @contextmanager
-def served(small_run, folder, *, least: float | None, farther: float):
-    """Address of a server whose classifier answers from a confidence, and finds everything so much farther."""
-    exported = read_exported(small_run / "src/brain_tumor/serving/classifier.tflite")
-    metadata = replace(exported.metadata, confidence=least, sets={"90": [1.01] * 4, "95": [0.0] * 4})
-    novelty = replace(exported.novelty, threshold=exported.novelty.threshold / farther)
-    write_exported(folder / "model.tflite", replace(exported, novelty=novelty, metadata=metadata))
-    command = [sys.executable, "-m", "brain_tumor", "serve", "--port", "0", "--model", str(folder / "model.tflite")]
-    log = folder / "log.txt"
+def served(model):
+    """Address of a server with this classifier."""
+    command = [sys.executable, "-m", "brain_tumor", "serve", "--port", "0", "--model", str(model)]
+    log = model.with_name("log.txt")
     with log.open("w") as file:
         process = subprocess.Popen(command, env=environment() | {"PYTHONPATH": str(ROOT / "src")}, stderr=file)
     try:
@@ -54,13 +58,25 @@ def served(small_run, folder, *, least: float | None, farther: float):
 
 @pytest.fixture(scope="module")
 def answering(small_run, tmp_path_factory):
-    with served(small_run, tmp_path_factory.mktemp("answering"), least=0.0, farther=1e-6) as address:
+    model = tmp_path_factory.mktemp("answering") / "model.tflite"
+    options = {"confidence": [0.0] * 4, "sets": SETS, "measured": MEASURED}
+    with served(rewritten(small_run / FILE, model, novelty=1e9, **options)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def hesitating(small_run, scans, tmp_path_factory):
+    """Unsure of the first scan."""
+    model = tmp_path_factory.mktemp("hesitating") / "model.tflite"
+    with served(giving("unsure", scans[0], small_run / FILE, model, sets=SETS)) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
 def refusing(small_run, tmp_path_factory):
-    with served(small_run, tmp_path_factory.mktemp("refusing"), least=None, farther=1e9) as address:
+    model = tmp_path_factory.mktemp("refusing") / "model.tflite"
+    options = {"confidence": [None] * 4, "sets": SETS, "measured": []}
+    with served(rewritten(small_run / FILE, model, novelty=1e-9, **options)) as address:
         yield address
 
 
@@ -90,16 +106,20 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+TITLES = {"unsure": "Unsure", "no answer": "No answer"}
+
+
 def assert_shows(card, said):
-    expect(card.locator(".answer")).to_have_text(words(said["label"]))
+    expect(card.locator(".answer")).to_have_text(TITLES.get(said["state"], words(said["label"])))
+    assert card.locator(".reasons li").all_text_contents() == said["reasons"]
     assert card.locator("h2").text_content() == said["name"]
     assert card.locator("th").all_text_contents() == list(map(words, said["probabilities"]))
     assert card.locator("td").all_text_contents() == [f"{p:.3f}" for p in said["probabilities"].values()]
     shares = card.locator("td").evaluate_all("cells => cells.map(c => Number(c.style.getPropertyValue('--share')))")
     assert shares == list(said["probabilities"].values())
     none, among, novelty = card.locator(".facts p").all_text_contents()
-    assert said["prediction_sets"]["90"] == [] and none == "At 90 %, none of the classes is typical."
-    assert among == f"In 95 % of cases the class is among: {', '.join(map(words, said['prediction_sets']['95']))}."
+    assert said["prediction_sets"]["90"] == [] and none == "90 % set: empty, none of the classes is typical."
+    assert among == f"95 % set: {', '.join(map(words, said['prediction_sets']['95']))}."
     assert novelty.startswith(f"Novelty {said['novelty']:.2f}; above 1 it is likely no scan")
     picture, overlay = card.locator("img").all()
     assert [picture.get_attribute("src"), overlay.get_attribute("src")] == [said["picture"], said["overlay"]]
@@ -111,7 +131,8 @@ def assert_shows(card, said):
 def test_an_upload_is_answered_as_the_api_says_and_the_slider_fades_its_map(browser, answering, scans):
     with opened(browser, answering) as page:
         page.set_input_files("#files", scans[0])
-        assert_shows(page.locator("#cards > .answered"), asked(page, scans[0]))
+        assert_shows(page.locator("#cards > .answered"), said := asked(page, scans[0]))
+        assert said["state"] == "answer" and page.locator(".reasons, .answer.none").count() == 0
         expect(page.get_by_role("status")).to_have_text("1 of 1 done")
         slider, overlay = page.get_by_label("Map"), page.locator(".scan img").nth(1)
         expect(overlay).to_have_css("opacity", "0.6")
@@ -151,6 +172,11 @@ def test_the_keyboard_alone(browser, answering, scans):
         assert chooser.value.is_multiple()
         chooser.value.set_files(scans[:2])
         expect(page.locator("#cards > .answered")).to_have_count(2)
+        page.keyboard.press("Tab")
+        expect(page.locator("summary")).to_be_focused()
+        expect(page.locator("summary")).to_have_css("outline-style", "solid")
+        page.keyboard.press("Enter")
+        expect(page.locator("#measured")).to_be_visible()
         page.keyboard.press("Tab")
         page.keyboard.press("ArrowRight")
         expect(page.locator(".scan img").nth(1)).to_have_css("opacity", "0.61")
@@ -223,9 +249,79 @@ def test_a_refusal_gives_its_reasons(browser, refusing, scans):
     with opened(browser, refusing) as page:
         page.set_input_files("#files", scans[0])
         card, said = page.locator("#cards > .answered"), asked(page, scans[0])
-        expect(card.locator(".answer")).to_have_text("No answer")
-        assert len(said["reasons"]) == 2 and card.locator("li").all_text_contents() == said["reasons"]
-        assert f"Nearest class: {words(said['label'])}" in card.inner_text()
+        assert_shows(card, said)
+        assert (said["state"], said["likely"], len(said["reasons"])) == ("no answer", [], 2)
+        nearest = f"Nearest class: {words(said['label'])} ({said['probabilities'][said['label']]:.3f})"
+        assert nearest in card.inner_text() and " or " not in card.locator(".answer + *").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
+def test_where_it_is_unsure_it_names_two_classes_and_says_why(browser, hesitating, scans, width, scheme):
+    with opened(browser, hesitating, width=width, scheme=scheme) as page:
+        page.set_input_files("#files", scans[0])
+        card, said = page.locator("#cards > .answered"), asked(page, scans[0])
+        assert_shows(card, said)
+        assert (said["state"], len(said["likely"]), len(said["reasons"])) == ("unsure", 2, 1)
+        ordered = sorted(said["probabilities"], key=said["probabilities"].get, reverse=True)
+        either = " or ".join(f"{words(name)} ({said['probabilities'][name]:.3f})" for name in ordered[:2])
+        assert card.locator(".answer + p").inner_text() == either
+        assert "Nearest class" not in card.inner_text()
+        # It does not look like an answer.
+        assert card.locator(".answer").get_attribute("class") == "answer none"
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+
+
+def told_worth(rows: list[dict]) -> list[str]:
+    """What the page is to say about what was measured."""
+    texts = []
+    for row in rows:
+        share = {name: f"{100 * value:.1f} %" for name, value in row.items() if name not in ("images", "n")}
+        parts = [
+            f"{share['answered']} answered",
+            *([f"{share['error']} of the answers wrong"] if "error" in row else []),
+            *([f"{share['missed']} of the tumours answered as healthy"] if "missed" in row else []),
+            *([f"the 90 % set held the true class in {share['coverage_90']}"] if "coverage_90" in row else []),
+            *([f"the 95 % set in {share['coverage_95']}"] if "coverage_95" in row else []),
+        ]
+        texts.append(f"{row['images']} ({row['n']} images): {', '.join(parts)}.")
+    return texts
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_it_says_what_answers_are_worth_as_the_classifier_states_it(browser, answering, hesitating, width):
+    for address, rows in ((answering, MEASURED), (hesitating, None)):
+        with opened(browser, address, width=width) as page:
+            measured = page.request.get("v1/model").json()["measured"]
+            assert measured == rows or (rows is None and len(measured) == 3)
+            section = page.locator("#worth")
+            expect(section).to_be_visible()
+            expect(page.locator("#measured")).to_be_hidden()  # until it is asked for
+            page.get_by_text("What these answers are worth").click()
+            expect(page.locator("#measured li")).to_have_text(told_worth(measured))
+            expect(section).to_contain_text("had not learned from")
+            expect(section).to_contain_text("nothing is promised")
+            assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+
+
+def test_where_nothing_was_measured_nothing_is_said(browser, refusing):
+    with opened(browser, refusing) as page:
+        page.wait_for_load_state("networkidle")
+        assert page.request.get("v1/model").json()["measured"] == []
+        expect(page.locator("#worth")).to_be_hidden()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="API")).to_be_focused()
+
+
+def test_what_was_measured_is_text(browser, small_run, tmp_path):
+    rows = [{"images": "<img src=x onerror=alert(1)> & so on", "n": 3, "answered": 1.0}]
+    with (
+        served(rewritten(small_run / FILE, tmp_path / "model.tflite", measured=rows)) as address,
+        opened(browser, address) as page,
+    ):
+        expect(page.locator("#measured li")).to_have_text(told_worth(rows))
+        assert page.locator("#measured img").count() == 0
 
 
 def test_a_busy_server_is_asked_again_and_a_lost_one_on_demand(browser, answering, scans):

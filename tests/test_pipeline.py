@@ -218,6 +218,11 @@ def test_a_network_of_all_patients_is_trained_where_every_fold_is_run(whole_run)
     text = log[log.index("Running stage 'final'") :]
     said = re.search(r", (\d+) training images an epoch", text[: text.index("Running stage", 1)])
     assert int(said[1]) == learned.sum()
+    # What of the published folder it knows by a patient or a picture is told apart from the rest.
+    leaked = (published & folds["group"].isin(folds["group"][learned])).sum()
+    scores = json.loads((whole_run / "metrics/test.json").read_text(encoding="utf-8"))
+    counts = {part: scores.get(f"official_{part}", {"n": 0})["n"] for part in ("test", "leaked", "clean")}
+    assert counts == {"test": published.sum(), "leaked": leaked, "clean": published.sum() - leaked}
     for k in range(3):
         text = log[log.index(f"Running stage 'train@{k}'") :]
         in_fold = int(re.search(r", (\d+) training images an epoch", text)[1])

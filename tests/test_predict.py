@@ -21,8 +21,8 @@ from brain_tumor.imaging.decoding import UnreadableImage, decode
 FILE = "src/brain_tumor/serving/classifier.tflite"
 GOLDEN = Path(__file__).parent / "golden"
 MEASURED = [
-    {"images": "first: new patients", "n": 120, "answered": 0.754, "error": 0.0512, "missed": 0.0125}
-    | {"coverage_90": 0.9, "coverage_95": 0.9625},
+    {"images": "first: new patients", "n": 120, "answered": 0.754, "error": 0.0512, "missed": 0.0126}
+    | {"coverage_90": 0.9, "coverage_95": 0.9617},
     {"images": "second: another hospital", "n": 8, "answered": 0.0, "missed": 0.0},
 ]
 
@@ -106,7 +106,7 @@ def test_the_summary_counts_the_states_and_says_what_answers_are_worth(small_run
         f"slices: 12, answered: {counts['answer']}, unsure: {counts['unsure']}, no answer: {counts['no answer']}; "
         "unreadable files: 1. Research use only: not a medical device, not for diagnosis.",
         "Measured on first: new patients (120 images): 75% answered, 5.1% of the answers wrong, "
-        "1.2% of the tumours answered as healthy, 90 % set right in 90.0%, 95 % set right in 96.2%.",
+        "1.3% of the tumours answered as healthy, 90 % set right in 90.0%, 95 % set right in 96.2%.",
         "Measured on second: another hospital (8 images): 0% answered, 0.0% of the tumours answered as healthy.",
     ]
     for form in ("--json", "--csv", None):

@@ -70,14 +70,111 @@ def test_it_speaks_of_every_source(small_run, browser):
     expected = {name: figures["tumour"] for name, figures in test.items() if "tumour" in figures}
     assert {"patient_test", "source_second"} <= expected.keys()
     assert [row[0] for row in rows] == list(expected)
-    assert "missed" in expected["source_second"]
     for (_, tumours, healthy, *scores), figures in zip(rows, expected.values(), strict=True):
         assert (int(tumours), int(healthy)) == (figures["n"], figures["n_healthy"])
-        for shown, name in zip(scores, ("sensitivity", "specificity", "roc_auc", "missed"), strict=True):
-            assert shown.startswith(f"{figures[name]:.3f}" if name in figures else "–"), name
+        for shown, name in zip(scores, ("sensitivity", "specificity", "roc_auc"), strict=True):
+            assert shown.startswith(f"{figures[name]:.3f}"), name
     # Which data sets these are, and what each of them is for.
     said = page.locator("dt:text-is('Data') + dd").inner_text()
     assert "phantoms: phantoms (learn)" in said and "second: phantoms:second (learn)" in said
+    page.close()
+
+
+DECISIONS = ("coverage", "error", "missed", "unsure", "unsure_likely", "no_answer")
+
+
+def test_it_tells_of_every_cohort_what_is_answered_and_how_often_that_is_right(small_clone, browser):
+    path = small_clone / "metrics/test.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    page = browser.new_page()
+
+    def shown() -> dict[str, list[str]]:
+        page.goto((small_clone / "report/index.html").as_uri())
+        table = page.locator("#abstaining ~ .scroll").first
+        rows = [[cell.split("\n") for cell in row.split("\t")] for row in table.locator("tr").all_inner_texts()]
+        (titles, *found), names = rows, [row[0][0] for row in rows]
+        assert [title for (title,) in titles] == [
+            *("cohort", "images", "answered", "of these wrong", "tumours answered no_tumor", "unsure"),
+            *("true class among the two", "no answer"),
+        ]
+        assert names[1:] == list(metrics)  # every cohort, in the order of the file
+        return {row[0][0]: row[1:] for row in found}
+
+    def assert_states(found: dict[str, list[str]]) -> None:
+        for cohort, (images, *cells) in found.items():
+            figures = metrics[cohort]["selective"]
+            assert images == [str(metrics[cohort]["n"])]
+            for (value, *interval), name in zip(cells, DECISIONS, strict=True):
+                assert value == (f"{figures[name]:.3f}" if name in figures else "–"), (cohort, name)
+                low, high = (figures.get(f"{name}_ci_{end}") for end in ("low", "high"))
+                stated = [f"{low:.3f} to {high:.3f}"] if name in figures and low is not None else []
+                assert [line for line in interval if line] == stated, (cohort, name)
+
+    assert_states(shown())
+    # Figures that are all different, and one that lacks: each is in its own cell.
+    for i, figures in enumerate(metrics.values()):
+        planted = {name: round(0.1 * i + 0.013 * k + 0.007, 3) for k, name in enumerate(DECISIONS)}
+        ends = {f"{name}_ci_{end}": planted[name] + 0.001 for name in ("error", "missed") for end in ("low", "high")}
+        figures["selective"] |= planted | ends
+        if i == 1:
+            del figures["selective"]["error"]
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    run(sys.executable, "stages/report.py", cwd=small_clone)
+    assert_states(found := shown())
+    values = [cell[0] for row in found.values() for cell in row[1:]]
+    assert len(set(values)) == len(values) and values.count("–") == 1
+    page.close()
+
+
+def test_the_other_source_stands_beside_the_headline(small_clone, browser):
+    path = small_clone / "metrics/test.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    page = browser.new_page()
+
+    def boxes() -> list[str]:
+        page.goto((small_clone / "report/index.html").as_uri())
+        return page.locator("#headline ~ .headline").all_inner_texts()
+
+    def stated(name: str) -> str:
+        return f"{metrics['source_second']['tumour'][name]:.3f}"
+
+    for planted in ({}, {"roc_auc": 0.654321, "roc_auc_ci_low": 0.543, "sensitivity": 0.4321, "specificity": 0.321}):
+        metrics["source_second"]["tumour"] |= planted
+        path.write_text(json.dumps(metrics), encoding="utf-8")
+        run(sys.executable, "stages/report.py", cwd=small_clone)
+        main, other = boxes()
+        assert main.split("\n")[0] == f"{metrics['patient_test']['macro_f1']:.3f}"
+        assert other.split("\n")[0] == stated("roc_auc")
+        assert f"on {metrics['source_second']['n']} pictures of another source, second," in other
+        assert f"95\u00a0% interval {stated('roc_auc_ci_low')} to {stated('roc_auc_ci_high')}" in other
+        assert f"sensitivity {stated('sensitivity')}, specificity {stated('specificity')}." in other
+    # With too few images of one side there is nothing to state.
+    del metrics["source_second"]["tumour"]
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    run(sys.executable, "stages/report.py", cwd=small_clone)
+    assert len(boxes()) == 1
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["small_run", "whole_run"])
+def test_it_says_which_network_is_served_and_where_its_thresholds_come_from(name, request, browser):
+    project = request.getfixturevalue(name)
+    export = json.loads((project / "metrics/export.json").read_text(encoding="utf-8"))
+    page = browser.new_page()
+    page.goto((project / "report/index.html").as_uri())
+    thresholds = page.locator("#abstaining + p").inner_text()
+    card = page.locator("dt:text-is('Exported file') + dd").inner_text()
+    assert "within 5\u00a0% and the tumours that are answered no_tumor within 2\u00a0% of all tumours" in thresholds
+    assert ("validation images of each network" in thresholds) == (name == "small_run")
+    assert ("the test images of the other folds" in thresholds) == (name == "whole_run")
+    assert ("The network of the first fold" in card) == (name == "small_run")
+    assert ("learned from all patients" in card) == (name == "whole_run")
+    assert f"{100 * export['same_decisions']:.1f}\u00a0% of its decisions" in card
+    # No score on images that it learned from.
+    assert ("its own" in card) == ("test" in export) == (name == "small_run")
+    for part in ("test", "official_test"):
+        if part in export:
+            assert f"{export[part]['n']} test images: accuracy {export[part]['accuracy']:.3f}" in card
     page.close()
 
 

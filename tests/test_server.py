@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from rewritten import giving_all_states
 
 from brain_tumor import Classifier
 
@@ -128,6 +130,7 @@ def test_it_answers_as_the_library_does(server, small_run, scan):
     (told,) = answer["results"]
     assert (status, told["name"], told["label"]) == (200, "scan.jpg", said.label)
     assert told["probabilities"] == pytest.approx(said.probabilities, abs=1e-6)
+    assert (told["state"], told["likely"]) == (said.state, said.likely)
     assert told["abstained"] == said.abstained and told["reasons"] == said.reasons
     assert "map" not in told
     _, answer = server.predict(("scan.jpg", scan), query="?explain=true")
@@ -139,6 +142,50 @@ def test_it_answers_as_the_library_does(server, small_run, scan):
     )
     np.testing.assert_array_equal(picture, cv2.imdecode(np.frombuffer(scan, np.uint8), cv2.IMREAD_GRAYSCALE))
     assert overlay.shape == (*picture.shape, 4) and (overlay[..., 3].max() > 0) == (said.map.max() > 0)
+
+
+def resolved(schema: dict, whole: dict) -> list[dict]:
+    """A schema of the OpenAPI document, or those of which one is to hold."""
+    if "$ref" in schema:
+        return [whole["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]]
+    return [found for part in schema.get("anyOf", []) for found in resolved(part, whole)]
+
+
+def assert_as_documented(value: dict, schema: dict) -> None:
+    """Every field is in the schema, none that must be there lacks, and an enumeration holds the value."""
+    assert set(schema["required"]) <= value.keys() <= schema["properties"].keys()
+    for name, part in schema["properties"].items():
+        if name in value and "enum" in part:
+            assert value[name] in part["enum"]
+
+
+def test_the_three_states_as_the_schema_documents_them(small_run, tmp_path):
+    scans = sorted((small_run / "data/raw/phantoms").glob("*/*/*.jpg"))[:12]
+    model = giving_all_states(scans, small_run / FILE, tmp_path / "model.tflite")
+    server = Server(small_run, tmp_path / "server", "--model", str(model))
+    schema = json.loads(server.get("/openapi.json")[2])
+    answered, failed = resolved(
+        schema["components"]["schemas"]["Predictions"]["properties"]["results"]["items"], schema
+    )
+    assert sorted(answered["properties"]["state"]["enum"]) == ["answer", "no answer", "unsure"]
+    served, states = Classifier.load(model), []
+    _, answer = server.predict(*((path.name, path.read_bytes()) for path in scans), ("broken.png", PNG))
+    for path, told in zip(scans, answer["results"], strict=False):
+        said = served.predict(path)
+        assert_as_documented(told, answered)
+        assert (told["state"], told["label"], told["likely"]) == (said.state, said.label, said.likely)
+        assert told["abstained"] == (told["state"] != "answer") and told["reasons"] == said.reasons
+        assert len(told["likely"]) == {"answer": 1, "unsure": 2, "no answer": 0}[told["state"]]
+        ordered = sorted(told["probabilities"], key=told["probabilities"].get, reverse=True)
+        assert told["likely"] == ordered[: len(told["likely"])] and told["label"] == ordered[0]
+        states.append(told["state"])
+    assert set(states) == {"answer", "unsure", "no answer"}
+    assert len(answer["results"]) == 13
+    assert_as_documented(answer["results"][12], failed)
+    model_says = json.loads(server.get("/v1/model")[2])
+    assert_as_documented(model_says, schema["components"]["schemas"]["Model"])
+    assert model_says == {"format_version": 2} | asdict(served.metadata)
+    assert "Traceback" not in server.stop()
 
 
 def test_a_bad_file_does_not_stop_the_others(server, scan):
@@ -155,7 +202,8 @@ def test_what_operators_and_developers_ask_for(server, small_run):
     for path in ("/healthz", "/readyz", "/v1/model", "/openapi.json", "/docs", "/"):
         assert server.get(path)[0] == 200, path
     model = json.loads(server.get("/v1/model")[2])
-    assert model["classes"] == Classifier.load(small_run / FILE).metadata.classes
+    assert model == {"format_version": 2} | asdict(Classifier.load(small_run / FILE).metadata)
+    assert [row["images"].split(":")[0] for row in model["measured"]] == ["phantoms", "second", "phantoms"]
     schema = json.loads(server.get("/openapi.json")[2])
     assert "multipart/form-data" in schema["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
     page = server.get("/docs")[2].decode()

@@ -57,7 +57,8 @@ def roles(table: pd.DataFrame, fold: int, strategy: str, on_leak: str) -> np.nda
 def pool_roles(table: pd.DataFrame) -> np.ndarray:
     """(n,) str: "train" for every image of the training pool that has a target, "left_out" for the others.
 
-    For a network that learns from all patients. An image whose group touches the published test folder has no target.
+    For a network that learns from all patients. An image of a further source has no target if its group touches the
+    published test folder; one of the main source has.
 
     Example:
         >>> table = pd.DataFrame({"fold": ["0", "1", "", "0"], "target": ["glioma", "glioma", "glioma", ""]})
