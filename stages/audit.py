@@ -4,6 +4,7 @@ groups.csv and joins.csv are about the sources that are learned from, and do not
 which is searched for images that those contain: external.csv.
 """
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pandas as pd
 from _stage import run
 
 from brain_tumor.audit.copies import find_copies
-from brain_tumor.audit.findings import audit_metrics, findings_table, pictures
+from brain_tumor.audit.findings import audit_metrics, findings_table, in_lines, pictures
 from brain_tumor.audit.galleries import pair_galleries
-from brain_tumor.audit.groups import group_table, joined_groups, joined_through, known_patients, published_facts
+from brain_tumor.audit.groups import group_table, joined_groups, joined_through, published_facts
 from brain_tumor.audit.reading import distinct_views, read_views
 from brain_tumor.files import replacing_folder, write_json
+from brain_tumor.own_tables.patients import apart_by_zeros, known_patients
+from brain_tumor.own_tables.reading import read_own_table
 from brain_tumor.tables.csv_tables import read_table, write_table
 
 
@@ -24,8 +27,13 @@ def main(params, arguments):
     learned = read_table("data/prepared/index.csv")
     external = [read_table(Path("data/external") / name / "index.csv") for name in data.external]
     every = pd.concat([learned, *external], ignore_index=True)
-    listed = read_table("data/patients.csv", ["path", "patient"])
+    listed = read_own_table("data/patients.csv", ["path", "patient"])
     patients = known_patients(every["path"], listed, options.patients, data.main)
+    for names in apart_by_zeros(patients):
+        print(
+            f"warning: the patients {names} differ by leading zeros only: write them alike if they are one",
+            file=sys.stderr,
+        )
     patients = patients.set_axis(every["path"])
     views, traits = read_views("data/raw", every)
     searched = partial(
@@ -65,14 +73,7 @@ def main(params, arguments):
         write_table(folder / "traits.csv", traits[: len(learned)])
         pair_galleries(folder, "data/raw", findings, pairs)
     write_json("metrics/audit.json", figures)
-    for source, found in figures.items():
-        copies, conflicts = found["copies"], found["conflicts"]
-        print(f"{source}: {copies['images']} of {found['n']} images show {copies['groups']} pictures several times")
-        print(f"{source}: labels contradicted within a picture {conflicts['label']}, a patient {conflicts['patient']}")
-        for name, part in found.get("folders", {}).items():
-            print(f"{source}: {part['with_copy_elsewhere']} of {part['n']} images of {name} have a copy elsewhere")
-        for other, part in found.get("shared", {}).items():
-            print(f"{source}: {part['images']} images show a picture of {other}")
+    print("\n".join(in_lines(figures)))
 
 
 if __name__ == "__main__":

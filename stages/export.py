@@ -39,9 +39,10 @@ def main(params, arguments):
     classes, options = metadata["classes"], params.predict
 
     network, answers, keras_says = convert(model, images, options.batch_size, options.flips)
+    described = in_words(params.data.main, params.data.learned[1:], next(iter(test)), metadata["fold"] is None)
     about = {name: metadata[name] for name in SHARED} | {
         "healthy_class": params.evaluate.healthy_class,
-        "measured": measured(test, in_words(params.data.main, params.data.learned[1:], next(iter(test)))),
+        "measured": measured(test, described),
     }
     write_exported(TARGET, Exported(network, novelty, Metadata(**about | thresholds)))
 

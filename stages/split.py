@@ -7,6 +7,7 @@ from _stage import run
 
 from brain_tumor.errors import PipelineError
 from brain_tumor.files import replacing_folder
+from brain_tumor.own_tables.reading import read_own_table
 from brain_tumor.split.folds import split_table
 from brain_tumor.split.leaks import leaks
 from brain_tumor.tables.csv_tables import read_table, write_table
@@ -16,7 +17,7 @@ from brain_tumor.tables.roles import roles
 def main(params, arguments):
     options = params.split.model_dump()
     on_leak, strategy = options.pop("on_leak"), params.split.strategy
-    index, own = read_table("data/prepared/index.csv"), read_table("data/folds.csv", ["path", "fold"])
+    index, own = read_table("data/prepared/index.csv"), read_own_table("data/folds.csv", ["path", "fold"])
     groups, joins = read_table("data/audit/groups.csv"), read_table("data/audit/joins.csv")
     table = split_table(index, groups, joins, main=params.data.main, own_folds=own, **options)
     found = [leaks(table, roles(table, k, strategy, on_leak), strategy) for k in range(params.split.folds)]

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from brain_tumor.audit.findings import findings_table
-from brain_tumor.audit.groups import group_table, known_patients, published_facts
+from brain_tumor.audit.groups import group_table, published_facts
+from brain_tumor.own_tables.patients import known_patients
 from brain_tumor.split.folds import split_table
 
 MAIN = "scans"

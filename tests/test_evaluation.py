@@ -347,7 +347,7 @@ def test_what_answers_are_worth_is_stated_for_the_cohorts_that_are_asked_for():
         "official_test": {"n": 9, "selective": selective},
         "source_ward_own": {"n": 30, "selective": {"coverage": 0.0, "missed": 0.0}},
     }
-    described = cohorts.in_words("scans", ["clinic", "ward"], "patient_test")
+    described = cohorts.in_words("scans", ["clinic", "ward"], "patient_test", False)
     assert list(described) == ["patient_test", "source_clinic_own", "source_ward_own", "official_clean"]
     assert len(set(described.values())) == 4 and not any("\n" in words for words in described.values())
     for words, name in zip(described.values(), ("scans", "clinic", "ward", "scans"), strict=True):
@@ -360,6 +360,10 @@ def test_what_answers_are_worth_is_stated_for_the_cohorts_that_are_asked_for():
     ]
     assert measured(test, dict(reversed(described.items()))) == found[::-1]
     assert measured({}, described) == []
+    # A network of all patients knows none of the published test folder, so all of it tells what it is worth.
+    whole = cohorts.in_words("scans", [], "patient_test", True)
+    assert list(whole) == ["patient_test", "official_test"] and measured(test, whole)[1]["n"] == 9
+    assert list(cohorts.in_words("scans", [], "official_test", True)) == ["official_test", "official_clean"]
 
 
 # --- plots
@@ -468,7 +472,7 @@ def test_table_shows_every_cohort_within_100_columns():
     assert rows["official_clean"] == ["0", "-", "-", "-"]
     legend = {line.split("  ", 1)[0]: line for line in lines[-5:]}
     assert list(legend) == names
-    assert "same patient or same picture as a training image" in legend["official_leaked"]
+    assert "same patient or picture as an image of the training pool" in legend["official_leaked"]
 
 
 def test_cohorts_whose_labels_are_partial_are_in_the_table_without_what_they_lack():

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from scan_tables import MAIN, NO_JOINS, connected, grouped, identical, pool, random_data_set, split
 
-from brain_tumor.audit.groups import GROUP_COLUMNS, PROVENANCE, group_table, known_patients, merge_groups
+from brain_tumor.audit.groups import GROUP_COLUMNS, PROVENANCE, group_table, merge_groups
 from brain_tumor.errors import PipelineError
+from brain_tumor.own_tables.patients import known_patients
+from brain_tumor.own_tables.reading import read_own_table
 from brain_tumor.split.folds import split_table
-from brain_tumor.tables.csv_tables import read_table
 
 NO_LINKS = (np.empty(0, int), np.empty(0, int))
 NOBODY = pd.DataFrame(columns=["path", "patient"], dtype=str)
@@ -107,11 +108,11 @@ def test_the_same_number_in_another_source_is_another_patient():
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_patients_from_a_table(tmp_path, encoding):
     (tmp_path / "own.csv").write_text(
-        "age,path,patient\n50,scans/b/p02_1.png,007\n,scans/a/p01_1.png,NA\n,scans/b/unknown.png,\n", encoding
+        "age,path,patient\n50,scans/b/p02_1.png,007\n,scans/a/p01_1.png,NB\n,scans/b/unknown.png,\n", encoding
     )
-    own = read_table(tmp_path / "own.csv")
-    assert known_patients(PATHS, own, None, MAIN).tolist() == ["NA", "", "007", ""]
-    assert known_patients(PATHS, own, r"(p\d+)_", MAIN).tolist() == ["NA", "p01", "007", ""]
+    own = read_own_table(tmp_path / "own.csv", ["path", "patient"])
+    assert known_patients(PATHS, own, None, MAIN).tolist() == ["NB", "", "007", ""]
+    assert known_patients(PATHS, own, r"(p\d+)_", MAIN).tolist() == ["NB", "p01", "007", ""]
 
 
 @pytest.mark.parametrize(

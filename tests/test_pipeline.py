@@ -211,28 +211,31 @@ def test_a_network_of_all_patients_is_trained_where_every_fold_is_run(whole_run)
     joins = pd.read_csv(whole_run / "data/audit/joins.csv", dtype=str, keep_default_na=False)
     main, published = folds["source"] == "phantoms", folds["folder"] == "Testing"
     learned = pool_roles(folds) == "train"
-    assert (learned[main] == ~published[main]).all(), "of the main source everything but the published test folder"
     tested = set(folds["group"][published])
     touching = folds["group"].isin(tested | set(joins["group"][joins["joined"].isin(tested)]))
-    assert 0 < learned[~main].sum() < (~main).sum() and not learned[~main & touching].any()
+    assert (learned[main] == ~touching[main]).all(), "nothing that touches the published test folder"
+    assert (touching & main & ~published).any() and 0 < learned[~main].sum() < (~main).sum()
+    assert not learned[touching].any()
     text = log[log.index("Running stage 'final'") :]
     said = re.search(r", (\d+) training images an epoch", text[: text.index("Running stage", 1)])
     assert int(said[1]) == learned.sum()
-    # What of the published folder it knows by a patient or a picture is told apart from the rest.
-    leaked = (published & folds["group"].isin(folds["group"][learned])).sum()
+    # What of the published folder the pool, and so a network of a fold, may know is told apart from the rest.
+    pool = folds["fold"].ne("") & folds["target"].ne("")
+    leaked = (published & folds["group"].isin(folds["group"][pool])).sum()
     scores = json.loads((whole_run / "metrics/test.json").read_text(encoding="utf-8"))
     counts = {part: scores.get(f"official_{part}", {"n": 0})["n"] for part in ("test", "leaked", "clean")}
     assert counts == {"test": published.sum(), "leaked": leaked, "clean": published.sum() - leaked}
     for k in range(3):
         text = log[log.index(f"Running stage 'train@{k}'") :]
         in_fold = int(re.search(r", (\d+) training images an epoch", text)[1])
-        assert in_fold == (learned & ~folds["fold"].isin([str(k), str((k + 1) % 3)])).sum() < learned.sum()
+        assert in_fold == (pool & ~folds["fold"].isin([str(k), str((k + 1) % 3)])).sum() < pool.sum()
 
 
 def test_the_network_of_all_patients_depends_on_what_it_learns_from_and_on_nothing_else(whole_clone):
-    """By the pixels: those of the published test folder, and of images left out, may be anything."""
+    """By the pixels: those of the published test folder, of its patients, and of images left out, may be anything."""
     folds = pd.read_csv(whole_clone / "data/split/folds.csv", dtype=str, keep_default_na=False)
-    learned = ((folds["fold"] != "") & (folds["target"] != "")).to_numpy()
+    published = folds["group"][folds["folder"] == "Testing"]
+    learned = ((folds["fold"] != "") & (folds["target"] != "") & ~folds["group"].isin(published)).to_numpy()
     main = (folds["source"] == "phantoms").to_numpy()
     assert not learned.all() and learned[main].any() and learned[~main].any()
     model, place = whole_clone / "data/final/model.keras", whole_clone / "data/prepared/images.npy"

@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 SOURCE = ROOT / "src" / "brain_tumor"
 # A room imports from the rooms before it. docs/architecture.md has the picture.
 ORDER = [
-    *("imaging", "tables", "exported", "networks", "training", "perturbations", "source", "prepare", "drawing"),
-    *("audit", "split", "metrics", "prediction", "evaluation", "probes", "audit_model", "report", "serving"),
+    *("imaging", "tables", "exported", "networks", "training", "perturbations", "source", "own_tables", "prepare"),
+    *("drawing", "audit", "split", "metrics", "prediction", "evaluation", "probes", "audit_model", "report", "serving"),
 ]
 PLUMBING = {"__init__", "__main__", "errors", "files", "params", "progress"}
 LIGHT = ("imaging", "exported", "serving")

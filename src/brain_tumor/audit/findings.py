@@ -93,6 +93,24 @@ def audit_metrics(
     return figures
 
 
+def in_lines(figures: dict[str, dict]) -> list[str]:
+    """What `audit_metrics` returns in short, for a terminal."""
+    lines = []
+    for source, found in figures.items():
+        copies, conflicts = found["copies"], found["conflicts"]
+        lines += [
+            f"{source}: {copies['images']} of {found['n']} images show {copies['groups']} pictures several times",
+            f"{source}: labels contradicted within a picture {conflicts['label']}, a patient {conflicts['patient']}",
+        ]
+        for name, part in found.get("folders", {}).items():
+            lines.append(
+                f"{source}: {part['with_copy_elsewhere']} of {part['n']} images of {name} have a copy elsewhere"
+            )
+        for other, part in found.get("shared", {}).items():
+            lines.append(f"{source}: {part['images']} images show a picture of {other}")
+    return lines
+
+
 def _within_source(
     index: pd.DataFrame, findings: pd.DataFrame, groups: pd.DataFrame, fixed: pd.DataFrame
 ) -> dict[str, dict | int | float]:

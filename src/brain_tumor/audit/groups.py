@@ -4,7 +4,6 @@ The groups of the main source follow from its own images alone, so that its fold
 The images of further sources form groups of their own, which may join one group of the main source or several.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -161,56 +160,6 @@ def _checked(table: pd.DataFrame, max_share: float, images: int | None = None) -
             f"{size.max()} ({share:.1%}) around {largest!r}: look at it, then raise audit.similarity or this limit"
         )
     return table[GROUP_COLUMNS]
-
-
-def known_patients(paths: pd.Series, table: pd.DataFrame, expression: str | None, main: str = "") -> pd.Series:
-    """Patients that the user provides.
-
-    Args:
-        paths: of the images; each begins with the name of its source.
-        table: columns path,patient, at most one patient per path.
-        expression: regular expression that is searched for in each path that is not in the table, without the name of
-            the source; its first group (or the whole match) is the patient. None: only the table counts.
-        main: the main source. Another one may number its patients in the same way, so what the expression finds there
-            is preceded by the name of the source.
-
-    Returns:
-        (n,) str with the index of `paths`, "" if unknown.
-
-    Raises:
-        PipelineError: the table contains an unknown path or several patients for one path; the expression is invalid
-            or matches no image.
-
-    Example:
-        >>> nothing = pd.DataFrame({"path": [], "patient": []}, dtype=str)
-        >>> paths = pd.Series(["a/glioma/p01_2.png", "a/glioma/x.png", "b/glioma/p01_1.png"])
-        >>> known_patients(paths, nothing, r"(p\\d+)_", main="a").tolist()
-        ['p01', '', 'b/p01']
-    """
-    if (several := table.groupby("path")["patient"].nunique() > 1).any():
-        raise PipelineError(f"expected one patient per path in data/patients.csv, {several.idxmax()!r} has several")
-    if unknown := sorted(set(table["path"]) - set(paths)):
-        raise PipelineError(
-            f"expected paths of the data set in data/patients.csv, {unknown[0]!r} is none "
-            f"({len(unknown)} of {len(table)}): write them as in data/prepared/index.csv"
-        )
-    listed = dict(zip(table["path"], table["patient"], strict=True))
-    patients = paths.map(lambda path: listed.get(path, ""))
-    if expression is None:
-        return patients
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise PipelineError(f"audit.patients {expression!r} is no valid expression: {error}") from error
-    parts = paths.str.partition("/")
-    matches = parts[2].map(pattern.search)
-    found = matches.map(lambda m: "" if m is None else (m.group(1) if pattern.groups else m.group(0)) or "")
-    found = (parts[0] + "/").where((parts[0] != main) & (found != ""), "") + found
-    if (found == "").all():
-        raise PipelineError(
-            f"audit.patients {expression!r} gives no patient for any image, the first is {paths.iloc[0]!r}"
-        )
-    return patients.where(patients != "", found)
 
 
 def merge_groups(paths: pd.Series, keys: list[pd.Series], links: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

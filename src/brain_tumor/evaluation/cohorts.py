@@ -11,9 +11,9 @@ DESCRIPTIONS = {
     "random_test": "training pool, split by image: patients are on both sides, so the score is too high",
     "own_test": "test folds as given in data/folds.csv",
     "patient_known": "the part of the test folds whose patient is known",
-    "official_test": "published test folder, scored by the network that is served",
-    "official_leaked": "of official_test: same patient or same picture as a training image",
-    "official_clean": "of official_test: no known patient and no picture shared with training",
+    "official_test": "published test folder, by the network that is served; one of all patients saw none of it",
+    "official_leaked": "of official_test: same patient or picture as an image of the training pool",
+    "official_clean": "of official_test: shares no known patient and no picture with the pool",
 }
 """Cohort of the main source -> its description in one line."""
 
@@ -32,17 +32,20 @@ def description(cohort: str) -> str:
     return DESCRIPTIONS[cohort]
 
 
-def in_words(main: str, further: Sequence[str], headline: str) -> dict[str, str]:
+def in_words(main: str, further: Sequence[str], headline: str, all_patients: bool) -> dict[str, str]:
     """The cohorts whose figures the exported file states -> what their images are, for people who know no cohorts.
 
     Args:
         main: name of the main source.
         further: names of the other sources that are learned from.
         headline: the cohort of the main source's test folds.
+        all_patients: whether the network that is served is that of all patients, see `tables.roles.pool_roles`.
     """
     said = {headline: f"{main}: patients that the networks of this recipe had not learned from"}
     for name in further:
         said[f"source_{name}_own"] = f"{name}: pictures of a second kind that these networks had not learned from"
+    if all_patients and headline != "official_test":
+        return said | {"official_test": f"{main}: its published test folder, of whose patients it learned nothing"}
     return said | {"official_clean": f"{main}: pictures of its published test folder that share nothing with training"}
 
 

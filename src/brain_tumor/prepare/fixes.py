@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from brain_tumor.errors import PipelineError
+from brain_tumor.own_tables.reading import read_own_table, spelled_as
 from brain_tumor.prepare.sources import SourceImage
-from brain_tumor.tables.csv_tables import read_table
 from brain_tumor.tables.labels import classes_in
 
 _RELABEL = "relabel:"
@@ -17,7 +17,7 @@ def read_fixes(path: Path | str) -> dict[str, str]:
     Raises:
         PipelineError: there is no such file, a row is not a fix, or a path is named twice.
     """
-    table = read_table(path, ["path", "action", "reason"])
+    table = read_own_table(path, ["path", "action", "reason"])
     for row in table.itertuples():
         if row.action != "drop" and not row.action.startswith(_RELABEL):
             raise PipelineError(
@@ -39,6 +39,7 @@ def apply_fixes(images: list[SourceImage], fixes: dict[str, str]) -> list[Source
         PipelineError: a fix names an image or a class that does not exist.
     """
     classes = classes_in(image.label for image in images)
+    fixes = dict(zip(spelled_as(fixes, [image.path for image in images]), fixes.values(), strict=True))
     if unknown := sorted(set(fixes) - {image.path for image in images}):
         raise PipelineError(
             f"data/fixes.csv names {unknown[0]!r}, there is no such image: write paths as in data/prepared/index.csv, "

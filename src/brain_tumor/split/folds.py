@@ -5,6 +5,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from brain_tumor.errors import PipelineError
+from brain_tumor.own_tables.reading import spelled_as
 from brain_tumor.split.sources import further_folds, targets
 
 FOLD_COLUMNS = ["path", "sha256", "source", "label", "folder", "patient", "copies", "group", "fold", "target"]
@@ -98,6 +99,7 @@ def split_table(
 
 
 def _own_folds(paths: pd.Series, own: pd.DataFrame, folds: int) -> pd.Series:
+    own = own.assign(path=spelled_as(own["path"], paths))
     if (again := own["path"].duplicated()).any():
         raise PipelineError(f"expected each path once in data/folds.csv, found {own['path'][again].iloc[0]!r} again")
     fold = paths.map(own.set_index("path")["fold"].replace(_PARTS))

@@ -1,6 +1,5 @@
 """The CSV files between stages: one way to read and to write them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,42 +10,25 @@ from brain_tumor.files import replacing_file
 # Names and identifiers are never converted: a class may be called "NA" and a patient "007".
 _STRINGS = (
     *("path", "sha256", "label", "folder", "patient", "copies", "group", "fold", "role", "source", "source_slice"),
-    *(
-        "other",
-        "other_label",
-        "kind",
-        "orientation",
-        "action",
-        "reason",
-        "suggested",
-        "target",
-        "joined",
-        "source_label",
-    ),
+    *("other", "other_label", "kind", "orientation", "action", "reason", "suggested", "target", "joined"),
+    "source_label",
 )
 
 
-def read_table(path: Path | str, expected: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a CSV file; an empty cell of a name or identifier is the empty string.
-
-    Args:
-        path: of the file.
-        expected: columns that the file must have; for tables that a person writes.
+def read_table(path: Path | str) -> pd.DataFrame:
+    """Read a CSV file of a stage; an empty cell of a name or identifier is the empty string.
 
     Raises:
-        PipelineError: the file is missing, is not a table, or lacks a column.
+        PipelineError: the file is missing or is not a table.
     """
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(_STRINGS, str), keep_default_na=False)
+        return pd.read_csv(path, dtype=dict.fromkeys(_STRINGS, str), keep_default_na=False)
     except FileNotFoundError:
         raise PipelineError(
             f"expected {path}, found no such file: run the stages before this one (dvc repro)"
         ) from None
     except ValueError as error:  # empty, not text, or rows of different lengths
         raise PipelineError(f"expected a CSV table in {path}: {' '.join(str(error).split())}") from error
-    if not set(expected) <= set(table.columns):
-        raise PipelineError(f"expected the columns {','.join(expected)} in {path}, found {','.join(table.columns)}")
-    return table
 
 
 def write_table(path: Path | str, frame: pd.DataFrame) -> None:

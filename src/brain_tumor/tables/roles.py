@@ -55,17 +55,18 @@ def roles(table: pd.DataFrame, fold: int, strategy: str, on_leak: str) -> np.nda
 
 
 def pool_roles(table: pd.DataFrame) -> np.ndarray:
-    """(n,) str: "train" for every image of the training pool that has a target, "left_out" for the others.
+    """(n,) str: "train" for what a network of all patients learns from, "left_out" for the others.
 
-    For a network that learns from all patients. An image of a further source has no target if its group touches the
-    published test folder; one of the main source has.
+    That is every image of the training pool that has a target, unless its group touches the published test folder:
+    that folder is what the network of all patients is tested on.
 
     Example:
-        >>> table = pd.DataFrame({"fold": ["0", "1", "", "0"], "target": ["glioma", "glioma", "glioma", ""]})
+        >>> table = pd.DataFrame({"fold": ["0", "1", "", "0"], "group": list("abbc"), "target": ["glioma"] * 3 + [""]})
         >>> pool_roles(table).tolist()
-        ['train', 'train', 'left_out', 'left_out']
+        ['train', 'left_out', 'left_out', 'left_out']
     """
-    return np.where((table["fold"] != "") & (table["target"] != ""), "train", "left_out")
+    held_out = table["group"].isin(table["group"][(table["fold"] == "") & (table["target"] != "")])
+    return np.where((table["fold"] != "") & (table["target"] != "") & ~held_out, "train", "left_out")
 
 
 def test_role(strategy: str) -> str:
