@@ -23,18 +23,19 @@ def main(params, arguments):
     if name not in data.sources:
         raise PipelineError(f"expected one of data.sources: {sorted(data.sources)}, received {name!r}")
     kind, place = data.sources[name].kind
-    target, classes = Path("data/raw") / name, 2 if name == data.main else 1
+    target = Path("data/raw") / name
+    wanted = {"classes": 2 if name == data.main else 1, "named": data.sources[name].labels.keys()}
     if arguments.accept and kind != "kaggle":
         raise PipelineError(f"expected a Kaggle set to accept, received {data.sources[name].dataset}: no manifest")
     if kind == "phantoms":
         with replacing_folder(target) as folder:
             _PHANTOMS[place](folder, **params.phantoms.model_dump())
     elif kind == "folder":
-        copy_folder(Path(place).expanduser(), target, classes)
+        copy_folder(Path(place).expanduser(), target, **wanted)
     else:
         archive = own_archive(os.environ.get("DATASET_ARCHIVE"), place, main=name == data.main)
         options = data.model_dump(include={"retries", "stall_seconds"})
-        options |= {"accept": arguments.accept, "classes": classes}
+        options |= {"accept": arguments.accept} | wanted
         fetch_kaggle(place, target, archive, ROOT / "manifests", **options)
 
 

@@ -35,7 +35,9 @@ def main(params, arguments):
         write_table(folder / "sources.csv", pd.DataFrame({"source": data.external}, dtype=str))
         # Within the block: where it fails, nothing is left of either.
         count = prepare([image for name in data.learned for image in images[name]], "data/prepared", fixes=fixes)
-    print(f"{', '.join(data.learned)}: {count} images prepared, {len(fixes)} fixes applied")
+    print(
+        f"{', '.join(data.learned)}: {count} images prepared, {len(fixes)} fixes applied; classes: {', '.join(classes)}"
+    )
 
 
 if __name__ == "__main__":

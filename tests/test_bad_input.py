@@ -121,6 +121,34 @@ def test_text_file_named_jpg(other_set, archive):
     )
 
 
+def test_scans_that_are_only_read_for_prediction(other_set, archive):
+    """Half the scans are DICOM; the other half is not learned from without a word."""
+    scans = {f"Training/{label}/{k}.dcm": bytes(128) + b"DICM" for label in ("sick", "well") for k in range(3)}
+    changed = rewritten(archive, lambda name: name.startswith("Testing/"), **scans)
+    expected = ["6 of 12", "max_rejected", "'own/sick/0.dcm'", "DICOM", "convert it to PNG"]
+    fails_in_one_line(other_set, "download@own preprocess", *expected, DATASET_ARCHIVE=str(changed))
+
+
+def test_patients_in_place_of_classes(other_set, archive):
+    names = {f"Training/{label}/p{k + start}/{k}.png" for label, start in (("sick", 1), ("well", 3)) for k in range(2)}
+    changed = rewritten(archive, lambda name: True, **{name: bytes(10) for name in names})
+    expected = ["4 that look like patients", "'p1'", "data.sources.own.labels", "'sick': 'sick'", "audit.patients"]
+    fails_in_one_line(other_set, "download@own preprocess", *expected, DATASET_ARCHIVE=str(changed))
+
+
+def test_a_class_in_two_spellings(other_set, archive):
+    with zipfile.ZipFile(archive) as source:
+        names = {
+            name.replace("sick", "Sick"): source.read(name) for name in source.namelist() if "Testing/sick" in name
+        }
+    changed = rewritten(archive, lambda name: "Testing/sick" in name, **names)
+    expected = ["'Sick', 'sick'", "data.sources.own.labels"]
+    fails_in_one_line(other_set, "download@own preprocess", *expected, DATASET_ARCHIVE=str(changed))
+    sources = {"own": {"dataset": "someone/heads", "labels": {"Sick": "sick"}}}
+    with_params(other_set, data={"sources": sources})
+    assert "classes: sick, well" in run(*command("preprocess"), cwd=other_set).stdout
+
+
 def test_manifest_mismatch(other_set, archive):
     name = "someone--heads.sha256"
     (other_set / "manifests" / name).write_text(

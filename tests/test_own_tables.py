@@ -8,7 +8,8 @@ from scan_tables import MAIN
 
 from brain_tumor.errors import PipelineError
 from brain_tumor.own_tables.patients import UNKNOWN, apart_by_zeros, known_patients
-from brain_tumor.own_tables.reading import read_own_table, spelled_as
+from brain_tumor.own_tables.reading import read_own_table
+from brain_tumor.own_tables.spelling import spelled_as
 from brain_tumor.prepare.fixes import apply_fixes, read_fixes
 from brain_tumor.prepare.sources import SourceImage
 from brain_tumor.split.folds import split_table
@@ -54,6 +55,7 @@ def test_cells_are_text_without_white_space_around_them(tmp_path):
         ("path;patient\na.png;1\n", "found path;patient"),
         ("", "found none"),
         ('path,patient\n"a.png,1\n', "CSV"),
+        ('path,patient\na.png,1\n"b" 2.png,2\n', "line 3"),
         ("path,patient\na.png,J\u00fcrgen\n".encode("latin-1"), "UTF-8"),
         ("path,patient\na.png,1\n".encode("utf-16"), "UTF-8"),
     ],
@@ -102,6 +104,12 @@ def test_a_path_is_found_however_its_accents_are_written(tmp_path, disk, written
     assert found["fold"].tolist() == folds["fold"].tolist() and found["path"].tolist() == index["path"].tolist()
 
 
+def test_two_fixes_of_one_image_are_refused_however_they_are_written():
+    composed, apart = (unicodedata.normalize(form, "a/b/\u00e9.png") for form in ("NFC", "NFD"))
+    with pytest.raises(PipelineError, match="one fix per image"):
+        apply_fixes([SourceImage(apart, "a", "", "b")], {composed: "drop", apart: "relabel:b"})
+
+
 def test_two_files_that_differ_in_these_characters_only_stay_two():
     both = [unicodedata.normalize(form, "\u00e9.png") for form in ("NFC", "NFD")]
     assert spelled_as(both, both) == both
@@ -111,8 +119,26 @@ def test_two_files_that_differ_in_these_characters_only_stay_two():
 
 
 def test_a_patient_written_as_unknown_is_unknown(tmp_path):
-    spellings = ["", " ", "-", "?", "n/a", "N/A", "NA", "nan", "None", "none", "NULL", "unknown", "Unknown"]
-    assert {spelling.strip().casefold() for spelling in spellings} == set(UNKNOWN)
+    spellings = [
+        "",
+        " ",
+        "-",
+        "--",
+        "?",
+        ".",
+        "n/a",
+        "N/A",
+        "NA",
+        "nan",
+        "None",
+        "none",
+        "NULL",
+        "nil",
+        "unknown",
+        "Unknown",
+    ]
+    spellings += ["n.a.", "#N/A", "<NA>", "missing", "unk", "not  available", "ANONYMOUS", "Anonymized", "anonymised"]
+    assert {" ".join(spelling.split()).casefold() for spelling in spellings} == set(UNKNOWN)
     index = images(2 * len(spellings))
     rows = "".join(f"{path},{spelling}\n" for path, spelling in zip(index["path"], spellings * 2, strict=True))
     own = table(tmp_path, f"path,patient\n{rows}")
@@ -133,6 +159,7 @@ VISIBLE = {
     "underscore": ("p_12", "p-12"),
     "space": ("p 12", "p_12"),
     "long dash": ("p\u201312", "p-12"),
+    "no separator": ("p12", "P-12"),
     "number as a measure": ("12", "12.0"),
 }
 
@@ -180,6 +207,8 @@ def test_ids_from_the_names_of_files_are_held_to_the_same():
 def test_ids_that_differ_by_leading_zeros_are_named():
     patients = pd.Series(["12", "0012", "p-07", "p-7", "p-70", "p-700", "100", "1000", "0", "00", ""])
     assert apart_by_zeros(patients) == ["'0', '00'", "'0012', '12'", "'p-07', 'p-7'"]
+    # Whatever else tells them apart by accident.
+    assert apart_by_zeros(pd.Series(["P_012", "p12", "p-13", "0007.0", "7"])) == ["'0007.0', '7'", "'P_012', 'p12'"]
     assert known_patients(pd.Series(["a/x"]), pd.DataFrame({"path": ["a/x"], "patient": ["07"]}), None).tolist() == [
         "07"
     ]

@@ -19,10 +19,9 @@ import pytest
 from nibabel import Nifti1Header, Nifti1Image, Nifti2Image
 from PIL import Image
 from pydicom import uid
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.filewriter import dcmwrite
 from pydicom.pixels import get_decoder
+from scan_files import attributes, dicom, nifti
 
 from brain_tumor.imaging.decoding import UnreadableImage
 from brain_tumor.serving.readers.formats import SUFFIXES, is_candidate, read_scans
@@ -33,33 +32,6 @@ FRAMES = [DEEP >> k for k in range(5)]
 COLOUR = RANDOM.integers(0, 256, (30, 40, 3)).astype(np.uint8)
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # BT.601, of red, green, blue
 ROUNDED = 0.501
-
-
-def attributes(**values) -> Dataset:
-    dataset = Dataset()
-    for keyword, value in values.items():
-        setattr(dataset, keyword, value)
-    return dataset
-
-
-def dicom(like: np.ndarray, pixels: bytes = b"", syntax=uid.ExplicitVRLittleEndian, signed=True, **more) -> bytes:
-    """A file whose pixels are (rows, columns, ...) `like`, or those bytes; `signed`: by the signature of DICOM."""
-    bits, width = 8 * like.itemsize, like.shape[1]
-    needed = {"Rows": len(like), "Columns": width, "SamplesPerPixel": 1, "BitsAllocated": bits, "BitsStored": bits}
-    needed |= {"PixelRepresentation": int(like.dtype.kind == "i"), "PhotometricInterpretation": "MONOCHROME2"}
-    needed |= {"SOPClassUID": uid.MRImageStorage, "SOPInstanceUID": "1.2.3", "PixelData": pixels or like.tobytes()}
-    dataset, file = attributes(**needed | more), io.BytesIO()
-    dataset.HighBit = dataset.BitsStored - 1
-    if not signed:
-        dcmwrite(file, dataset, implicit_vr=syntax.is_implicit_VR, little_endian=True)
-        return file.getvalue()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian if syntax == uid.RLELossless else syntax
-    if syntax == uid.RLELossless:
-        dataset.compress(syntax, generate_instance_uid=False)
-    dataset["PixelData"].VR = "OB" if syntax.is_encapsulated else "OW"
-    dataset.save_as(file, enforce_file_format=True)
-    return file.getvalue()
 
 
 def only(data: bytes, name: str = "x") -> np.ndarray:
@@ -184,11 +156,6 @@ def test_compressed_pixels_are_decoded_or_the_compression_is_named():
 # --- NIfTI
 
 
-def nifti(volume: np.ndarray, affine=None, cls=Nifti1Image, packed: bool = False) -> bytes:
-    data = cls(volume, np.eye(4) if affine is None else affine).to_bytes()
-    return gzip.compress(data, 1) if packed else data
-
-
 def head() -> np.ndarray:
     """(20, 24, 16) uint8 running to the right, anterior, superior: a box, bright where it is left and anterior."""
     volume = np.zeros((20, 24, 16), np.uint8)
@@ -289,7 +256,9 @@ def test_candidates_of_a_folder(tmp_path):
     assert {".png", ".jpg", ".tiff", ".dcm", ".dicom", ".nii", ".nii.gz"} < set(SUFFIXES)
     start = bytes(128) + b"DICM"
     yes = {"a.PNG": b"", "b.nii.gz": b"", "c.NII": b"", "d.dcm": b"", "IM0001": start, "1.2.840.55": start}
-    no = {".a.png": b"", "notes.txt": start, "x.gz": b"", "IM2": b"", "1.2.840.56": bytes(200), "DICOMDIR": start}
+    yes |= {"PATIENT.MR.HEAD.0001.IMA": start, "e.img": start, "f.v2": start + bytes(9)}  # DICOM, whatever the suffix
+    no = {".a.png": b"", "notes.txt": b"DICM", "x.gz": b"", "IM2": b"", "1.2.840.56": bytes(200), "DICOMDIR": start}
+    no |= {"old.IMA": bytes(200), ".b.IMA": start}
     for name, content in {**yes, **no}.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "folder.png").mkdir()

@@ -541,6 +541,60 @@ def test_a_damaged_archive_is_refused(place, tmp_path):
         assert "expected a whole zip archive" in failure(place, archive=tmp_path / "bad.zip")
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "it is empty"),
+        (b"\n<!DOCTYPE html><html><title>Login</title>", "it is a web page"),
+        (b"<html>", "it is a web page"),
+        (b"Rar!\x1a\x07\x01\x00", "it is a RAR archive"),
+        (b"7z\xbc\xaf\x27\x1c", "it is a 7z archive"),
+        (b"\x1f\x8b\x08", "it is a gzip file"),
+        (zipped(CONTENT)[:-30], "its end is missing"),
+    ],
+    ids=["nothing", "login page", "page", "rar", "7z", "gzip", "cut"],
+)
+def test_what_is_no_zip_archive_is_called_what_it_is(place, tmp_path, data, said):
+    (tmp_path / "bad.zip").write_bytes(data)
+    text = failure(place, archive=tmp_path / "bad.zip")
+    assert "expected a whole zip archive" in text and f"({said}" in text and "get it again" in text
+
+
+def in_headers(data: bytes, offset: int, change) -> bytes:
+    """A zip with a byte of all its headers changed; `offset` counts from the general purpose bits."""
+    changed = bytearray(data)
+    for signature, bits in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        at = -1
+        while (at := data.find(signature, at + 1)) >= 0:
+            changed[at + bits + offset] = change(changed[at + bits + offset])
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (in_headers(zipped(CONTENT), 0, lambda bits: bits | 1), "is encrypted: unpack it and give the folder"),
+        (in_headers(zipped(CONTENT), 2, lambda method: 9), "by a method that Python does not read, as Windows does"),
+        (zipped({"a\\1.jpg": b"1", "b\\2.jpg": b"2"}), "expected / between folders, found 'a\\\\1.jpg'"),
+        (
+            zipped({"set/Training.zip": zipped(CONTENT), "set/README": b""}),
+            "'set/Training.zip' (an archive: unpack it)",
+        ),
+        (zipped({}), "found none"),
+    ],
+    ids=["password", "deflate64", "backslashes", "zip in a zip", "no file"],
+)
+def test_an_archive_that_others_can_read_says_what_to_do(place, tmp_path, data, said):
+    (tmp_path / "odd.zip").write_bytes(data)
+    assert said in failure(place, archive=tmp_path / "odd.zip")
+
+
+def test_an_archive_in_place_of_a_folder_is_said(place, tmp_path):
+    (tmp_path / "scans.zip").write_bytes(zipped(CONTENT))
+    text = failure(place, tmp_path / "scans.zip")
+    assert "found a file: unpack it" in text
+
+
 # --- the manifest
 
 

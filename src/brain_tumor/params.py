@@ -1,8 +1,6 @@
 """Typed, validated view of params.yaml. Read by the stages only; the library takes plain values."""
 
-import difflib
 import re
-import reprlib
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -11,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from brain_tumor.errors import PipelineError
+from brain_tumor.params_messages import meant_data_set, one_line, shown, yaml_problem
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -25,7 +24,7 @@ def _unique(values: list) -> list:
 # Kind of data set -> what data.sources.<name>.dataset looks like; the group is what names the data set.
 _DATA_SETS = {
     "kaggle": r"([A-Za-z0-9_][A-Za-z0-9_-]*/[A-Za-z0-9_][A-Za-z0-9_-]*)",
-    "folder": r"folder:(.+)",
+    "folder": r"folder:\s*(.+)",
     "phantoms": r"phantoms(|:second)",
 }
 
@@ -34,7 +33,9 @@ def _source(value: str) -> tuple[str, str]:
     for kind, pattern in _DATA_SETS.items():
         if match := re.fullmatch(pattern, value):
             return kind, match[1]
-    raise ValueError("expected a Kaggle slug owner/name, folder:PATH, phantoms or phantoms:second")
+    raise ValueError(
+        f"expected a Kaggle slug owner/name, folder:PATH, phantoms or phantoms:second{meant_data_set(value)}"
+    )
 
 
 def _label(value: object) -> str | list[str]:
@@ -106,8 +107,16 @@ class Preprocess(_Section):
     max_rejected: Share
 
 
+def _expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"expected a regular expression ({error})") from None
+    return value
+
+
 class Audit(_Section):
-    patients: str | None
+    patients: Annotated[str, AfterValidator(_expression)] | None
     hash_distance: Annotated[int, Field(ge=0, le=128)]
     candidates: Annotated[int, Field(ge=1, le=10_000)]
     crops: bool
@@ -220,23 +229,24 @@ class Params(_Section):
     @model_validator(mode="after")
     def _main_exists(self) -> "Params":
         if self.data.main not in self.data.sources:
-            raise ValueError(f"data.main received {self.data.main!r}; one of data.sources: {sorted(self.data.sources)}")
+            names = sorted(self.data.sources)
+            raise ValueError(f"data.main received {self.data.main!r}; expected one of data.sources: {names}")
         if self.data.sources[self.data.main].role != "learn":
-            raise ValueError(f"data.sources.{self.data.main}.role received 'external'; data.main is learned from")
+            raise ValueError(f"data.sources.{self.data.main}.role received 'external'; expected learn for data.main")
         return self
 
     @model_validator(mode="after")
     def _folds_exist(self) -> "Params":
         if (largest := max(self.run.folds)) >= self.split.folds:
-            raise ValueError(f"run.folds received {largest}; folds are below split.folds = {self.split.folds}")
+            raise ValueError(f"run.folds received {largest}; expected folds below split.folds = {self.split.folds}")
         return self
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "Params":
         if self.model.backbone == "compact" and self.model.weights != "none":
-            raise ValueError(f"model.weights received {self.model.weights!r}; compact has no pre-trained weights: none")
+            raise ValueError(f"model.weights received {self.model.weights!r}; expected none for compact")
         if self.model.weights == "none" and self.model.frozen > 0:
-            raise ValueError(f"model.frozen received {self.model.frozen}; without pre-trained weights it must be 0")
+            raise ValueError(f"model.frozen received {self.model.frozen}; expected 0 without pre-trained weights")
         return self
 
 
@@ -253,29 +263,19 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         content = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError as error:
         raise PipelineError(f"expected {path} in this folder, found none: run from the root of the project") from error
-    except (YAMLError, OSError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise PipelineError(f"cannot read {path} ({error.strerror}): check the file") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} is not valid YAML{yaml_problem(error, path)}") from error
     if not isinstance(content, dict):
-        raise PipelineError(f"expected sections such as 'train:' in {path}, received {type(content).__name__}")
+        received = "an empty file" if content is None else shown(content)
+        raise PipelineError(f"expected sections such as 'train:' in {path}, received {received}")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         # A misspelt key is also a missing one: report the cause and not the consequence.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise PipelineError(f"{path}: {_one_line(errors[0])}") from error
-
-
-def _one_line(error: dict) -> str:
-    if not error["loc"]:
-        return str(error["ctx"]["error"])
-    key = ".".join(str(part) if str(part).isprintable() else repr(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(key, _known_keys(Params), n=1, cutoff=0)[0]
-        return f"unknown key {key!r}, received {reprlib.repr(error['input'])}; the nearest known key is {nearest!r}"
-    if error["type"] == "missing":
-        return f"missing key {key!r}: add it"
-    accepted = error["msg"].removeprefix("Value error, ")
-    return f"{key} received {reprlib.repr(error['input'])}; {accepted[0].lower()}{accepted[1:]}"
+        raise PipelineError(f"{path}: {one_line(errors[0], _known_keys(Params))}") from error
 
 
 def _known_keys(section: type[BaseModel], above: str = "") -> list[str]:

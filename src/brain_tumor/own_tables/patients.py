@@ -5,14 +5,16 @@ A patient that is written in two ways would be two patients, and stand on two si
 
 import re
 import unicodedata
-from collections.abc import Callable
 
 import pandas as pd
 
 from brain_tumor.errors import PipelineError
-from brain_tumor.own_tables.reading import spelled_as
+from brain_tumor.own_tables.spelling import alike, plain, spelled_as
 
-UNKNOWN = ("", "-", "?", "n/a", "na", "nan", "none", "null", "unknown")
+UNKNOWN = (
+    *("", "-", "--", "?", ".", "n/a", "n.a.", "na", "nan", "none", "null", "nil", "unknown", "unk", "missing"),
+    *("#n/a", "<na>", "not available", "anonymous", "anonymized", "anonymised"),
+)
 """Ways to write that the patient is unknown, in small or capital letters."""
 
 
@@ -74,7 +76,8 @@ def apart_by_zeros(patients: pd.Series) -> list[str]:
         >>> apart_by_zeros(pd.Series(["12", "0012", "b/7", "7", "70", ""]))
         ["'0012', '12'"]
     """
-    return _alike(patients, lambda patient: re.sub(r"(?<!\d)0+(?=\d)", "", patient))
+    found = alike(set(patients) - {""}, lambda patient: re.sub(r"(?<!\d)0+(?=\d)", "", _key(patient)))
+    return [", ".join(names) for names in found]
 
 
 def _written(patient: str) -> str:
@@ -86,22 +89,14 @@ def _written(patient: str) -> str:
 
 def _told_apart(patients: pd.Series) -> pd.Series:
     """`patients`, unless two of them are probably one."""
-
-    def key(patient: str) -> str:
-        separated = ("-" if c in " _" or unicodedata.category(c) == "Pd" else c for c in patient.casefold())
-        return re.sub(r"(\d)\.0+$", r"\1", "".join(separated))  # a spreadsheet program took a number for a measure
-
-    if found := _alike(patients, key):
+    if found := alike(set(patients) - {""}, _key):
         raise PipelineError(
-            f"expected the same patient to be written the same everywhere, found {found[0]}"
+            f"expected the same patient to be written the same everywhere, found {', '.join(found[0])}"
             f"{f' and {len(found) - 1} more such sets' if len(found) > 1 else ''}: write them alike in "
             "data/patients.csv, or so that they differ by more than capital letters, separators or '.0'"
         )
     return patients
 
 
-def _alike(patients: pd.Series, key: Callable[[str], str]) -> list[str]:
-    """The patients with the same key, each set of them in one text, sorted."""
-    different = pd.Series(sorted(set(patients) - {""}), dtype=str)
-    sets = different.groupby(different.map(key)).agg(list)
-    return [", ".join(map(repr, members)) for members in sets if len(members) > 1]
+def _key(patient: str) -> str:
+    return re.sub(r"(\d)\.0+$", r"\1", plain(patient))  # a spreadsheet program took a number for a measure

@@ -2,9 +2,8 @@
 
 import csv
 import io
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -38,10 +37,15 @@ def read_own_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
         ) from None
     try:
         # Spreadsheet programs count the line of the names as row 1.
-        rows = enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), start=1)
-        rows = [(number, [cell.strip() for cell in row]) for number, row in rows if any(map(str.strip, row))]
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = [
+            (k, [cell.strip() for cell in row]) for k, row in enumerate(reader, start=1) if any(map(str.strip, row))
+        ]
     except csv.Error as error:
-        raise PipelineError(f"expected a CSV table in {path}: {error}") from None
+        raise PipelineError(
+            f"expected a CSV table in {path}, line {reader.line_num} is none ({error}): put double quotes around whole "
+            "cells only, and write one within a cell twice"
+        ) from None
     names = rows[0][1] if rows else []
     if not set(columns) <= set(names):
         raise PipelineError(f"expected the columns {','.join(columns)} in {path}, found {','.join(names) or 'none'}")
@@ -54,19 +58,3 @@ def read_own_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
                 "contains a comma in double quotes, and end no row with a comma"
             )
     return pd.DataFrame([row for _, row in rows[1:]], columns=names, dtype=str)
-
-
-def spelled_as(paths: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Each path as it is spelled in `known`, or unchanged if it is not there.
-
-    Systems write the same letter with an accent as one character or as two (Unicode Standard Annex 15).
-
-    Example:
-        >>> spelled_as(["caf\\u00e9.png", "other.png"], ["cafe\\u0301.png"]) == ["cafe\\u0301.png", "other.png"]
-        True
-    """
-    spelling = {}
-    for path in known:
-        spelling.setdefault(unicodedata.normalize("NFC", path), path)
-    exact = set(known)
-    return [path if path in exact else spelling.get(unicodedata.normalize("NFC", path), path) for path in paths]

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from brain_tumor.errors import PipelineError
-from brain_tumor.own_tables.reading import read_own_table, spelled_as
+from brain_tumor.own_tables.reading import read_own_table
+from brain_tumor.own_tables.spelling import spelled_as
 from brain_tumor.prepare.sources import SourceImage
 from brain_tumor.tables.labels import classes_in
 
@@ -39,7 +40,12 @@ def apply_fixes(images: list[SourceImage], fixes: dict[str, str]) -> list[Source
         PipelineError: a fix names an image or a class that does not exist.
     """
     classes = classes_in(image.label for image in images)
+    written = len(fixes)
     fixes = dict(zip(spelled_as(fixes, [image.path for image in images]), fixes.values(), strict=True))
+    if len(fixes) < written:
+        raise PipelineError(
+            "expected one fix per image in data/fixes.csv, found an accent written in two ways: keep one"
+        )
     if unknown := sorted(set(fixes) - {image.path for image in images}):
         raise PipelineError(
             f"data/fixes.csv names {unknown[0]!r}, there is no such image: write paths as in data/prepared/index.csv, "

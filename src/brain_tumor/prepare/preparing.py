@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from brain_tumor.imaging.preprocessing import Prepared, Preprocessing, prepare
 from brain_tumor.prepare.fixes import apply_fixes
 from brain_tumor.prepare.sources import SourceImage
 from brain_tumor.progress import bar
+from brain_tumor.source.kinds import prediction_only
 from brain_tumor.tables.csv_tables import write_table
 
 _INDEX = ["row", "path", "sha256", "source", "label", "folder", "width", "height"]
@@ -41,14 +43,14 @@ def prepare_images(
         found: the images, in the order of the store.
         target: folder of the store, see `tables.store`; replaced as a whole if everything succeeds.
         preprocessing: options of `imaging.preprocessing.prepare`.
-        max_rejected: largest share (0 to 1) of files that may be unreadable.
+        max_rejected: largest share (0 to 1) of files that may be rejected: unreadable, or in no class folder.
         fixes: images to drop or to relabel, see `prepare.fixes`.
 
     Returns:
         Number of images in the store.
 
     Raises:
-        PipelineError: a fix names an unknown image, too many files are unreadable, or a label has no readable image.
+        PipelineError: a fix names an unknown image, too many files are rejected, or a label has no readable image.
     """
     root, fixes = Path(root), fixes or {}
     files = apply_fixes(found, fixes)
@@ -71,13 +73,15 @@ def prepare_images(
         write_table(folder / "index.csv", table)
         write_table(folder / "rejected.csv", pd.DataFrame(rejected, columns=["path", "reason"]))
         write_table(folder / "fixed.csv", pd.DataFrame(sorted(fixes.items()), columns=["path", "action"]))
-        if len(rejected) > max_rejected * len(files):
-            first = "; ".join(f"{path!r}: {reason}" for path, reason in rejected[:5])
-            raise PipelineError(
-                f"{len(rejected)} of {len(files)} files cannot be read, more than preprocess.max_rejected = "
-                f"{max_rejected:g} allows: {first}{' ...' if len(rejected) > 5 else ''}. Mend or remove them"
-            )
-        if lost := sorted({file.label for file in found} - set(table["label"])):
+        if rejected:
+            said = f"{len(rejected)} of {len(files)} files cannot be used"
+            if len(rejected) > max_rejected * len(files):
+                raise PipelineError(
+                    f"{said}, more than preprocess.max_rejected = {max_rejected:g} allows: {_in_words(rejected)}. "
+                    "Mend, convert or remove them, or drop them in data/fixes.csv"
+                )
+            print(f"warning: {said} and are left out: {_in_words(rejected)}", file=sys.stderr)
+        if lost := sorted({file.label for file in found} - {""} - set(table["label"])):
             raise PipelineError(f"expected a readable image of every label, found none of {lost[0]!r}")
     return len(index)
 
@@ -88,11 +92,14 @@ def _prepared(
     """Prepare on all cores and yield in the order of `files`; OpenCV releases Python's lock."""
 
     def work(file: SourceImage):
+        if not file.label:
+            return file, "", UnreadableImage("in no class folder")
+        data = b""
         try:
             data = (root / file.path).read_bytes()
             return file, hashlib.sha256(data).hexdigest(), prepare(data, preprocessing)
         except UnreadableImage as error:
-            return file, "", error
+            return file, "", UnreadableImage(prediction_only(file.path, data) or str(error))
         except OSError as error:
             return file, "", UnreadableImage(error.strerror)
 
@@ -104,6 +111,15 @@ def _prepared(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _in_words(rejected: list[tuple[str, str]]) -> str:
+    """The first of the (path, reason), each reason once."""
+    by_reason = {}
+    for path, reason in rejected[:5]:
+        by_reason.setdefault(reason, []).append(repr(path))
+    first = "; ".join(f"{', '.join(paths)}: {reason}" for reason, paths in by_reason.items())
+    return first + (f"; and {len(rejected) - 5} more" if len(rejected) > 5 else "")
 
 
 def _write_header(stream: BinaryIO, rows: int, size: int) -> None:

@@ -19,7 +19,7 @@ from brain_tumor.exported.prediction_sets import prediction_sets
 from brain_tumor.exported.states import ANSWER, REFUSED, UNSURE, states
 from brain_tumor.imaging.decoding import UnreadableImage
 from brain_tumor.imaging.preprocessing import prepare_grey
-from brain_tumor.serving.readers.formats import read_scans
+from brain_tumor.serving.readers.formats import Scan, read_scans
 
 DEFAULT = Path(__file__).with_name("classifier.tflite")
 """The classifier that comes with the package, exported from the committed run."""
@@ -83,11 +83,11 @@ class Classifier:
         return cls(read_exported(path))
 
     def predict(self, scan: Path | str | bytes | np.ndarray) -> Prediction:
-        """Predict what a scan shows.
+        """Predict what one picture shows.
 
         Args:
-            scan: path or content of an image, DICOM or NIfTI file (of several slices the middle one is used), or
-                (height, width) uint8 grey.
+            scan: path or content of a file with one slice, or (height, width) uint8 grey. Of several frames, pages or
+                axial slices, the one in the middle of those that `predict_file` answers for by default.
 
         Raises:
             UnreadableImage: it is no image, truncated, or of a senseless size.
@@ -99,9 +99,26 @@ class Classifier:
                     f"expected (height, width) uint8 of 2 or more a side, got {scan.shape} {scan.dtype}"
                 )
             return self.predict_many([scan])[0]
-        name, content = ("scan", scan) if isinstance(scan, bytes) else (str(scan), Path(scan).read_bytes())
-        slices = read_scans(name, content)
+        slices = _read(scan, "middle")
         return self.predict_many([slices[len(slices) // 2].pixels])[0]
+
+    def predict_file(self, scan: Path | str | bytes, wanted: str | int = "middle") -> list[tuple[Scan, Prediction]]:
+        """Predict the wanted slices of a file, which are the same as those of the command and the server.
+
+        Args:
+            scan: path or content of an image, DICOM or NIfTI file.
+            wanted: "middle", "all" or the number of a slice, see `readers.formats.read_scans`. Of a NIfTI volume
+                "middle" is three slices, of other files one.
+
+        Returns:
+            For each slice in order: its number and pixels, and the prediction.
+
+        Raises:
+            UnreadableImage: see `predict`; or there is no such slice.
+            OSError: the file cannot be read.
+        """
+        slices = _read(scan, wanted)
+        return [(each, self.predict_many([each.pixels])[0]) for each in slices]
 
     def predict_many(self, scans: Sequence[np.ndarray]) -> list[Prediction]:
         """Predict several scans in one forward pass: each (height, width) uint8 grey."""
@@ -154,3 +171,8 @@ class Classifier:
             name = self.metadata.classes[called].replace("_", " ")
             reasons.append(f"not sure enough for {name} (probability {confidence:.3f}, {least:.3f} is needed)")
         return reasons
+
+
+def _read(scan: Path | str | bytes, wanted: str | int) -> list[Scan]:
+    name, content = ("scan", scan) if isinstance(scan, bytes) else (str(scan), Path(scan).read_bytes())
+    return read_scans(name, content, wanted)

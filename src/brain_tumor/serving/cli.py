@@ -6,9 +6,11 @@ nothing was done: wrong arguments, no scan found, or no classifier.
 
 import argparse
 import csv
+import io
 import json
 import os
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -29,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # The files keep all cores busy already; OpenBLAS's own threads, which wait in a loop, would only slow them down.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # A terminal that cannot show a character gets its escape, instead of the end of all answers.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return options.run(options)
     except PipelineError as error:
@@ -61,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--csv", action="store_true", help="print a CSV table with a row per slice")
     predict.add_argument("--explain", type=Path, metavar="DIR", help="write each scan with its activation map as PNG")
     predict.add_argument(
-        "--slice", type=_slice, default="middle", metavar="middle|all|N", help="slice of a volume or series, from 0"
+        "--slice", type=_slice, default="middle", metavar="middle|all|N", help="slice, frame or page, from 0"
     )
     predict.set_defaults(run=_predict)
 
@@ -92,6 +97,7 @@ def _predict(options: argparse.Namespace) -> int:
     classifier = _load(options.model)
     about = classifier.metadata
     cells = about.classes, list(about.sets)
+    in_utf8 = (sys.stdout.encoding or "").lower() == "utf-8"
     table = csv.writer(sys.stdout, lineterminator="\n")
     if options.csv:
         table.writerow(csv_header(*cells))
@@ -100,7 +106,7 @@ def _predict(options: argparse.Namespace) -> int:
     named = (File(str(path), path.read_bytes) for path in files)
     for answer in _with_bar(stream(classifier, named, wanted=options.slice), len(files)):
         if options.json:
-            print(json.dumps(as_json(answer, classifier.preprocessing), ensure_ascii=False))
+            print(json.dumps(as_json(answer, classifier.preprocessing), ensure_ascii=not in_utf8))
         elif options.csv:
             table.writerow(csv_row(answer, *cells))
         else:
@@ -152,9 +158,15 @@ def _with_bar(answers: Iterator["Answer"], files: int) -> Iterator["Answer"]:
 def _write_inside(folder: Path, name: str, content: bytes) -> None:
     """Write to folder/name, but never outside the folder: root and ".." are dropped from the name."""
     path = Path(name)
-    target = folder.joinpath(*(part for part in path.parts if part not in (path.anchor, "..")))
+    target = folder.joinpath(*(_short(part) for part in path.parts if part not in (path.anchor, "..")))
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
+
+
+def _short(part: str) -> str:
+    """A part of a path that file systems take: escapes may have made it longer than 255 bytes."""
+    whole = part.encode()
+    return part if len(whole) <= 255 else f"{whole[:200].decode(errors='ignore')}-{zlib.crc32(whole):08x}.png"
 
 
 def _load(path: Path | None) -> "Classifier":

@@ -1,6 +1,7 @@
 """Answers as text, CSV rows, JSON values and pictures."""
 
 import base64
+import re
 from collections.abc import Sequence
 
 import cv2
@@ -65,13 +66,13 @@ def csv_row(answer: Answer, classes: Sequence[str], levels: Sequence[str]) -> li
     """Cells of one answer; several classes or reasons are separated by "; ". With an error the others are empty."""
     if (said := answer.prediction) is None:
         empty = len(csv_header(classes, levels)) - 2
-        return [answer.name, *[""] * empty, answer.error]
+        return [named(answer), *[""] * empty, answer.error]
     probabilities = [round(said.probabilities[name], 6) for name in classes]
     sets = ["; ".join(said.sets[int(level)]) for level in levels]
     place = "" if answer.scan.slice is None else answer.scan.slice
     reasons = "; ".join(said.reasons)
     abstained = str(said.abstained).lower()
-    told = [answer.name, place, said.state, said.label, "; ".join(said.likely), abstained, reasons]
+    told = [named(answer), place, said.state, said.label, "; ".join(said.likely), abstained, reasons]
     return [*told, round(said.novelty, 4), *probabilities, *sets, ""]
 
 
@@ -83,7 +84,7 @@ def as_json(answer: Answer, preprocessing: Preprocessing, explain: bool = False)
         preprocessing: of the classifier.
         explain: add map (class -> rows of logits), picture and overlay (PNG as data URLs, both of the same size).
     """
-    told = {"name": answer.name}
+    told = {"name": named(answer)}
     if (said := answer.prediction) is None:
         return told | {"error": answer.error}
     if answer.scan.slice is not None:
@@ -129,9 +130,14 @@ def picture_and_layer(answer: Answer, preprocessing: Preprocessing) -> tuple[np.
 
 
 def title(answer: Answer) -> str:
-    """File name and slice number, with "?" for unprintable characters."""
-    name = answer.name if answer.scan is None or answer.scan.slice is None else f"{answer.name} [{answer.scan.slice}]"
-    return "".join(c if c.isprintable() else "?" for c in name)
+    """File name and slice number, with what is unprintable as Python escapes it: \\n, \\x1b, or \\xNN as in `named`."""
+    place = "" if answer.scan is None or answer.scan.slice is None else f" [{answer.scan.slice}]"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in named(answer) + place)
+
+
+def named(answer: Answer) -> str:
+    """File name; bytes in it that are no UTF-8 as \\xNN, since no output in UTF-8 can hold them."""
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", answer.name)
 
 
 def _png(image: np.ndarray) -> bytes:

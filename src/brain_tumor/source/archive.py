@@ -12,19 +12,27 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from brain_tumor.errors import PipelineError
 from brain_tumor.progress import bar
+from brain_tumor.source.kinds import is_litter
 
 MAX_FILES = 1_000_000
 MAX_BYTES = 50 * 1024**3
 MAX_RATIO = 200  # unpacked over packed, of the whole archive: images give 1 to 20, a bomb 1000 and more
 
-_DESKTOP_FILES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, UnicodeDecodeError)
+
+_SIGNATURES = {
+    "a web page, such as one to sign in": rb"\s*(<!--.*?-->\s*)?<(!doctype|!DOCTYPE|html|HTML|\?xml)",
+    "a RAR archive": rb"Rar!",
+    "a 7z archive": rb"7z\xbc\xaf",
+    "a gzip file, perhaps .tar.gz": rb"\x1f\x8b",
+    "a tar archive": rb".{257}ustar",
+}
 
 
 def unpack(
@@ -34,11 +42,12 @@ def unpack(
     max_files: int = MAX_FILES,
     max_bytes: int = MAX_BYTES,
     max_ratio: float = MAX_RATIO,
+    named: Iterable[str] = (),
 ) -> None:
     """Write the content of a zip archive or a folder into `target`, the same bytes from either.
 
     Hidden files and files of desktop systems are left out, empty folders are kept, and a folder that contains
-    everything else is stripped. Files get the user's default mode and the current time.
+    everything else is stripped unless it is a class folder. Files get the user's default mode and the current time.
 
     Args:
         source: a zip archive or a folder.
@@ -46,6 +55,7 @@ def unpack(
         max_files: largest number of members of an archive.
         max_bytes: largest number of bytes that an archive may unpack to.
         max_ratio: largest number of unpacked bytes for each byte of an archive.
+        named: names of class folders that have folders below them.
 
     Raises:
         PipelineError: `source` is missing, damaged or no zip archive; contains an absolute path, `..`, a
@@ -55,22 +65,40 @@ def unpack(
     try:
         if source.is_dir():
             _check_folder(source)
-            _transfer(source, target, shutil.copyfile)
+            _transfer(source, target, shutil.copyfile, named)
             return
         with zipfile.ZipFile(source) as opened, TemporaryDirectory(prefix=".unpack-", dir=target) as scratch:
             _check_zip(opened, max_files, max_bytes, max_ratio * source.stat().st_size)
             for member in bar(opened.infolist(), desc="unpack", unit="file", delay=1):
                 opened.extract(member, scratch)
-            _transfer(Path(scratch), target, os.replace)
+            _transfer(Path(scratch), target, os.replace, named)
     except PipelineError as error:
         raise PipelineError(f"{source}: {error}") from None
     except _DAMAGE as error:
         raise PipelineError(
-            f"expected a whole zip archive, {source} cannot be read ({error or type(error).__name__}): get it "
-            "again, or unpack it and give the folder"
+            f"expected a whole zip archive, {source} cannot be read ({_damage(source, error)}): get it again, or "
+            "unpack it and give the folder"
         ) from error
     except OSError as error:
-        raise PipelineError(f"cannot unpack {source} ({error}): check the archive and the disk") from error
+        raise PipelineError(
+            f"cannot unpack {source} ({error.strerror or error}): check that it is there and the disk is not full"
+        ) from error
+
+
+def _damage(source: Path, error: Exception) -> str:
+    """What is at hand instead of a whole zip archive, or what is wrong within one."""
+    if isinstance(error, NotImplementedError):
+        return "packed by a method that Python does not read, as Windows does with large archives"
+    with source.open("rb") as file:
+        start = file.read(1024)
+    if not start:
+        return "it is empty"
+    for kind, signature in _SIGNATURES.items():
+        if re.match(signature, start, re.DOTALL):
+            return f"it is {kind}"
+    if start.startswith(b"PK") and not zipfile.is_zipfile(source):
+        return "its end is missing"
+    return str(error) or type(error).__name__
 
 
 def _check_zip(opened: zipfile.ZipFile, max_files: int, max_bytes: int, max_growth: float) -> None:
@@ -117,6 +145,11 @@ def _check_folder(folder: Path) -> None:
 def _checked(name: str) -> PurePosixPath:
     """The path of a member; refuses names that could leave the folder or break a line of the manifest."""
     path = PurePosixPath(name)
+    if "\\" in name and ".." not in re.split(r"[/\\]", name) and not re.match(r"[/\\]|[A-Za-z]:", name):
+        raise PipelineError(
+            f"expected / between folders, found {name!r}, as some programs for Windows write it: unpack it there, or "
+            "rename the file, and give the folder"
+        )
     if path.is_absolute() or re.match("[A-Za-z]:", name) or ".." in path.parts or "\\" in name or not path.parts:
         raise PipelineError(f"expected paths below one folder, found {name!r}: do not trust this archive")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
@@ -124,10 +157,13 @@ def _checked(name: str) -> PurePosixPath:
     return path
 
 
-def _transfer(folder: Path, target: Path, transfer: Callable[[Path, Path], object]) -> None:
+def _transfer(folder: Path, target: Path, transfer: Callable[[Path, Path], object], named: Iterable[str]) -> None:
     """Copy or move what is visible in `folder` to `target`, without the folders that contain everything else."""
     # A folder of files alone is a class and is kept.
+    known = {unicodedata.normalize("NFC", name) for name in named}
     while len(inside := _visible(folder)) == 1 and any(child.is_dir() for child in _visible(inside[0])):
+        if unicodedata.normalize("NFC", inside[0].name) in known:
+            break
         folder = inside[0]
     for path in bar(list(_tree(folder)), desc="copy", unit="file", delay=1):
         place = target / path.relative_to(folder)
@@ -143,4 +179,4 @@ def _tree(folder: Path) -> Iterator[Path]:
 def _visible(folder: Path) -> list[Path]:
     """The content of a folder, sorted, without hidden files and those of desktop systems; none of a file."""
     found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in found if not path.name.startswith(".") and path.name not in _DESKTOP_FILES]
+    return [path for path in found if not is_litter(path.name)]

@@ -1,6 +1,7 @@
 """A data set from Kaggle, from an archive that is already here, or from a folder: whole and checked, or not at all."""
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,22 +13,26 @@ from brain_tumor.source.kaggle import download
 from brain_tumor.source.layout import list_images
 
 
-def copy_folder(source: Path, target: Path, classes: int = 2) -> None:
+def copy_folder(source: Path, target: Path, classes: int = 2, named: Collection[str] = ()) -> None:
     """Copy a folder of images to `target` as `[<folder>/]<class>/<file>`.
 
     Args:
         source: the folder.
         target: folder to make or to replace.
         classes: number of class folders that it must have.
+        named: names of class folders, see `layout.list_images`.
 
     Raises:
         PipelineError: there is no such folder, it overlaps `target`, or its layout is not one of class folders.
     """
     if not source.is_dir():
-        raise PipelineError(f"expected a folder of images at {source}, found none: correct data.sources")
+        raise PipelineError(
+            f"expected a folder of images at {source}, found {'a file' if source.is_file() else 'none'}: "
+            f"{'unpack it and give the folder' if source.is_file() else 'correct data.sources'}"
+        )
     _check_apart(source, target)
     with replacing_folder(target) as partial:
-        _unpack(source, partial, str(source), classes)
+        _unpack(source, partial, str(source), classes, named)
 
 
 def fetch_kaggle(
@@ -38,6 +43,7 @@ def fetch_kaggle(
     *,
     accept: bool,
     classes: int = 2,
+    named: Collection[str] = (),
     **options: float,
 ) -> None:
     """Bring a Kaggle data set to `target` as `[<folder>/]<class>/<file>`.
@@ -52,6 +58,7 @@ def fetch_kaggle(
         manifests: folder of the manifests.
         accept: write the manifest of the files that came instead of verifying them.
         classes: number of class folders that it must have.
+        named: names of class folders, see `layout.list_images`.
         options: retries and stall_seconds, see `kaggle.download`.
 
     Raises:
@@ -64,7 +71,7 @@ def fetch_kaggle(
     with replacing_folder(target) as partial:
         with TemporaryDirectory(prefix=".download-", dir=partial) as scratch:
             found = archive or download(dataset, Path(scratch), **options)
-            _unpack(found, partial, str(archive or dataset), classes)
+            _unpack(found, partial, str(archive or dataset), classes, named)
         if accept:
             digests = manifest.compute(partial)
         elif record.exists():
@@ -104,11 +111,11 @@ def own_archive(given: str | None, dataset: str, main: bool) -> Path | None:
     return named[0] if named else place if main and not several else None
 
 
-def _unpack(source: Path, target: Path, name: str, classes: int) -> None:
+def _unpack(source: Path, target: Path, name: str, classes: int, named: Collection[str]) -> None:
     """Unpack and check the layout; errors call the source `name`, because the folders here are gone when it is read."""
     try:
-        unpack(source, target)
-        list_images(target, classes)
+        unpack(source, target, named=named)
+        list_images(target, classes, named)
     except PipelineError as error:
         raise PipelineError(str(error).replace(str(source), name).replace(str(target), name)) from error
 

@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from brain_tumor.errors import PipelineError
-from brain_tumor.own_tables.reading import spelled_as
+from brain_tumor.own_tables.spelling import spelled_as
 from brain_tumor.split.sources import further_folds, targets
 
 FOLD_COLUMNS = ["path", "sha256", "source", "label", "folder", "patient", "copies", "group", "fold", "target"]

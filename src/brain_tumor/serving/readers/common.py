@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import cv2
 import numpy as np
 
 from brain_tumor.imaging.decoding import UnreadableImage
 
 _ALONE = threading.Lock()
+_MOST_OBLONG = 20  # edges of a pixel, long to short; thick slices seen from the side reach about 14
 
 
 @contextmanager
@@ -65,6 +67,28 @@ def to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Scale values so that `low` becomes 0 and `high` 255, and clip; values that are not finite become 0."""
     share = (values - float(low)) / max(high - low, 1e-30)  # without a range: black at `low`, white above
     return np.rint(np.where(np.isfinite(share), share, 0).clip(0, 1) * 255).astype(np.uint8, order="C")
+
+
+def squared(grey: np.ndarray, high: float, wide: float, max_pixels: int, slices: int = 1) -> np.ndarray:
+    """Stretch (height, width) uint8 along the axis with fewer samples, so that pixels are square.
+
+    Args:
+        grey: one of the slices.
+        high, wide: edges of a pixel, in any unit; finite and above 0.
+        max_pixels: largest number of pixels of all slices.
+        slices: how many there are of this size.
+
+    Raises:
+        UnreadableImage: the result is too large, or the pixels are too oblong to be those of a head.
+    """
+    height, width = grey.shape[0] * max(high / wide, 1), grey.shape[1] * max(wide / high, 1)
+    if not height * width * slices <= max_pixels:
+        raise too_large(f"{slices} x {width:.0f} x {height:.0f}", max_pixels)
+    if max(high / wide, wide / high) > _MOST_OBLONG:
+        raise UnreadableImage(
+            f"expected pixels of at most {_MOST_OBLONG} : 1, got {high:g} x {wide:g}: correct the spacing in the header"
+        )
+    return cv2.resize(grey, (round(width), round(height)))  # as it is, if that is its size
 
 
 def too_large(got: str, max_pixels: int) -> UnreadableImage:

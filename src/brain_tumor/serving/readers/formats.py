@@ -45,7 +45,7 @@ class Scan:
 
     Attributes:
         name: of the file.
-        slice: number of the frame, or of the axial slice counted from the feet; None if the file is a single image.
+        slice: number of the frame or page, or of the axial slice counted from the feet; None if it is the only one.
         pixels: (height, width) uint8 grey.
     """
 
@@ -60,13 +60,13 @@ def read_scans(name: str, data: bytes, wanted: str | int = "middle", max_pixels:
     Args:
         name: of the file; only matters for a DICOM file without the signature.
         data: its content.
-        wanted: "middle" (the middle frame of DICOM, the axial slices at 40, 50 and 60 % of the head of NIfTI),
-            "all", or the number of one slice, from 0.
+        wanted: "middle" (the axial slices at 40, 50 and 60 % of the head of NIfTI; else the frame or page after half
+            of them), "all", or the number of one slice, from 0.
         max_pixels: largest number of pixels, over all frames or slices, that is decoded.
 
     Returns:
-        The wanted slices in order, at least one. Axial slices of NIfTI have anterior at the top, the patient's right
-        on the left and square pixels.
+        The wanted slices in order, at least one, in DICOM and NIfTI with square pixels. Axial slices of NIfTI have
+        anterior at the top and the patient's right on the left.
 
     Raises:
         UnreadableImage: the file is damaged, too large, of another format or without such a slice, or an optional
@@ -90,14 +90,15 @@ def read_scans(name: str, data: bytes, wanted: str | int = "middle", max_pixels:
 
 
 def is_candidate(path: Path) -> bool:
-    """Whether a file found in a folder may be a scan: by its suffix, or without one by the signature of DICOM."""
-    # Scanners name files by dotted numbers, whose last part is not a suffix. DICOMDIR lists the files of a disc.
+    """Whether a file found in a folder may be a scan: by its suffix, or else by the signature of DICOM.
+
+    Scanners name their files in every way (1.2.840.1, IM0001, x.IMA); of a file with another suffix 132 bytes are read.
+    """
+    # DICOMDIR lists the files of a disc.
     if path.name.startswith(".") or path.name == "DICOMDIR" or not path.is_file():
         return False
     if path.name.lower().endswith(SUFFIXES):
         return True
-    if path.suffix and not path.suffix[1:].isdigit():
-        return False
     try:
         with path.open("rb") as file:
             return is_dicom(file.read(132))

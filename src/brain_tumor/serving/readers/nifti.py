@@ -3,12 +3,12 @@
 import gzip
 import io
 import math
+from contextlib import suppress
 
-import cv2
 import numpy as np
 
 from brain_tumor.imaging.decoding import UnreadableImage
-from brain_tumor.serving.readers.common import choose, levels, optional_reader, to_bytes, too_large
+from brain_tumor.serving.readers.common import choose, levels, optional_reader, squared, to_bytes, too_large
 
 _GZIP = b"\x1f\x8b"
 _HEADER = 540  # bytes of the longer of the two headers
@@ -31,14 +31,12 @@ def read_nifti(data: bytes, wanted: str | int, max_pixels: int) -> list[tuple[in
         filled = (volume > low + (high - low) * _SIGNAL_LEVEL).mean(axis=(0, 1)) > _SIGNAL_SHARE
         bottom, top = np.flatnonzero(filled)[[0, -1]] if filled.any() else (0, depth - 1)
         chosen = choose(wanted, depth, sorted({round(bottom + share * (top - bottom)) for share in (0.4, 0.5, 0.6)}))
-        # Thick sagittal or coronal slices give oblong pixels, which are stretched to squares.
-        width, height = (round(n * size / sizes[:2].min()) for n, size in zip(volume.shape[:2], sizes[:2], strict=True))
-        if width * height * len(chosen) > max_pixels:
-            raise too_large(f"{len(chosen)} x {width} x {height}", max_pixels)
         slices = []
         for index in chosen:
             grey = to_bytes(volume[::-1, ::-1, index].T, low, high)
-            slices.append((index if depth > 1 else None, cv2.resize(grey, (width, height))))
+            # Thick sagittal or coronal slices give oblong pixels.
+            grey = squared(grey, sizes[1], sizes[0], max_pixels, len(chosen))
+            slices.append((index if depth > 1 else None, grey))
         return slices
 
 
@@ -68,9 +66,30 @@ def _first_volume(data: bytes, max_pixels: int) -> tuple[np.ndarray, np.ndarray]
     slope, intercept = header.get_slope_inter()
     if slope is not None and (slope, intercept) != (1, 0):
         volume = volume * slope + intercept
-    affine = header.get_best_affine()
+    affine = _affine(header)
     orientation = io_orientation(affine)
     return apply_orientation(volume, orientation), voxel_sizes(affine)[np.argsort(orientation[:, 0])]
+
+
+def _affine(header) -> np.ndarray:
+    """(4, 4), from voxels to mm to the right, anterior, superior: sform, else qform, else the edges of a voxel alone.
+
+    The edges only where the header has neither (method 1 of the NIfTI-1 standard), since they tell no direction.
+    """
+    from nibabel.spatialimages import HeaderDataError
+
+    coded = [kind for kind in ("sform", "qform") if header[f"{kind}_code"] > 0]
+    for read in [getattr(header, f"get_{kind}") for kind in coded] or [header.get_base_affine]:
+        with suppress(ValueError, HeaderDataError):
+            affine = read()
+            edges = np.linalg.norm(affine[:3, :3], axis=0)
+            # Axes that lie in one plane, or have no length, lead nowhere.
+            if np.isfinite(affine).all() and edges.all() and abs(np.linalg.det(affine[:3, :3] / edges)) > 1e-3:
+                return affine
+    raise UnreadableImage(
+        f"expected the orientation of the volume, got {' and '.join(coded) or 'voxel edges'} that cannot be used: "
+        f"convert the scan again, or correct the header"
+    )
 
 
 def _version(head: bytes) -> int | None:
