@@ -103,7 +103,7 @@ def test_a_whole_run_on_a_set_without_a_published_test(project, tmp_path):
     run_stages(
         project,
         "own",
-        "external",
+        "served",
         "validate",
         "explain",
         "novelty",

@@ -11,7 +11,7 @@ DESCRIPTIONS = {
     "random_test": "training pool, split by image: patients are on both sides, so the score is too high",
     "own_test": "test folds as given in data/folds.csv",
     "patient_known": "the part of the test folds whose patient is known",
-    "official_test": "published test folder, by the network that is served; one of all patients saw none of it",
+    "official_test": "published test folder, by the served network; one of all patients saw none of it",
     "official_leaked": "of official_test: same patient or picture as an image of the training pool",
     "official_clean": "of official_test: shares no known patient and no picture with the pool",
 }
