@@ -31,7 +31,12 @@ SMALL = {
     "model": {"backbone": "compact", "weights": "none", "frozen": 0.0, "stride": 32, "hidden": 0, "width": 4},
     "run": {"folds": [0], "threads": 1},
     "train": {
-        **{"epochs": 2, "batch_size": 8, "patience": 12, "learning_rate": 0.002, "warmup_epochs": 2, "repeats": 1},
+        "epochs": 2,
+        "batch_size": 8,
+        "patience": 12,
+        "learning_rate": 0.002,
+        "warmup_epochs": 2,
+        "repeats": 1,
         "augment": {"bias": 0.2, "blur": 0.5, "noise": 0.05, "erase": 0.0},
     },
     "evaluate": {"min_class_images": 1, "searched_folds": [2]},
