@@ -46,10 +46,13 @@ def main(params, arguments):
         write_json(folder / "thresholds.json", thresholds.as_json())
         predict = params.predict
         predictor = Predictor(folder / "model.keras", batch_size=predict.batch_size, flips=predict.flips)
-        about = table.loc[official, ["path", "source", "label"]].assign(role="official_test")
-        frame, features = predictor.table(store.images[official], about)
-        write_table(folder / "official_test.csv", frame)
-        np.save(folder / "official_test.npy", features)
+        # Where there is no such folder, the table has the columns of any other, and no row.
+        rows, count = np.flatnonzero(official), official.sum()
+        shown = rows if count else [0]
+        about = table.loc[shown, ["path", "source", "label"]].assign(role="official_test")
+        frame, features = predictor.table(store.images[shown], about)
+        write_table(folder / "official_test.csv", frame[:count])
+        np.save(folder / "official_test.npy", features[:count])
         for name in params.data.external:
             foreign = Store(Path("data/external") / name)
             about = foreign.index[["path", "source", "label"]].assign(role="external")

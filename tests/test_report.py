@@ -43,7 +43,7 @@ def test_its_numbers_are_those_of_the_metrics_files(small_clone, browser):
 
     def shown() -> str:
         page.goto((small_clone / "report/index.html").as_uri())
-        return page.inner_text("#headline ~ .headline")
+        return page.inner_text(".headlines > .headline")
 
     assert f"{metrics['patient_test']['macro_f1']:.3f}" in shown()
     metrics["patient_test"] |= {"macro_f1": 0.123456, "macro_f1_ci_low": 0.098765}
