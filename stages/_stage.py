@@ -15,12 +15,15 @@ ROOT = Path(__file__).resolve().parents[1]
 # Before anything that is installed: an experiment in a copy of this tree runs the copy's code.
 sys.path.insert(0, str(ROOT / "src"))
 
+_ARGUMENTS = {
+    "fold": {"type": lambda text: text if text == "all" else int(text), "metavar": "NUMBER|all"},
+    "part": {"choices": ["validation", "test"]},
+    "source": {},
+}
+
 
 def _quiet_tensorflow() -> None:
-    """Send what C++ code writes to standard error, which TensorFlow does a lot, to logs/<stage>.log.
-
-    Python's own standard error stays on the terminal.
-    """
+    """Send what C++ code writes to standard error to logs/<stage>.log; Python's own stays on the terminal."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # hints such as that a function is traced again
     log = ROOT / "logs" / f"{Path(sys.argv[0]).stem}.log"
     log.parent.mkdir(exist_ok=True)
@@ -31,13 +34,6 @@ def _quiet_tensorflow() -> None:
 
 
 _quiet_tensorflow()
-
-
-_ARGUMENTS = {
-    "fold": {"type": lambda text: text if text == "all" else int(text), "metavar": "NUMBER|all"},
-    "part": {"choices": ["validation", "test"]},
-    "source": {},
-}
 
 
 def run(main: Callable[..., None], *needed: str, **flags: str) -> None:
