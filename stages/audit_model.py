@@ -9,7 +9,7 @@ from brain_tumor.audit_model.labels import out_of_sample, suspicious_labels
 from brain_tumor.audit_model.leakage import leakage_metrics
 from brain_tumor.audit_model.shortcuts import network_controls, predict_from_traits, shortcut_rows
 from brain_tumor.audit_model.sources import source_probe
-from brain_tumor.drawing.probes import shortcuts_png
+from brain_tumor.drawing.probes import shortcuts_svg
 from brain_tumor.files import replacing_folder, write_json
 from brain_tumor.prediction.tables import class_names, load_controls, load_predictions
 from brain_tumor.tables.csv_tables import read_table, write_table
@@ -29,13 +29,13 @@ def main(params, arguments):
     suspects = labels[labels["issue"] == 1]
     with replacing_folder("data/audit_model") as folder:
         write_table(folder / "labels.csv", labels)
-        label_gallery(folder / "labels.png", "data/raw", suspects)
+        label_gallery(folder / "labels.html", "data/raw", suspects)
 
     from_traits = predict_from_traits(read_table("data/audit/traits.csv"), table[table["source"] == main])
     network = network_controls(load_controls(PARTS[1], frame, folds), frame)
     shortcuts = shortcut_rows(from_traits, network, params.evaluate.min_class_images)
     write_table("plots/shortcuts.csv", shortcuts)
-    shortcuts_png("plots/shortcuts.png", shortcuts, 1 / len(class_names(frame)))
+    shortcuts_svg("plots/shortcuts.svg", shortcuts, 1 / len(class_names(frame)))
     tested, features = [], []
     for k in folds:
         rows = read_table(f"{PARTS[1]}/fold-{k}.csv").merge(table[["path", "copies", "group"]], on="path", how="left")

@@ -43,6 +43,7 @@ def main(params, arguments):
     about = {name: metadata[name] for name in SHARED} | {
         "healthy_class": params.evaluate.healthy_class,
         "measured": measured(test, described),
+        "expects": params.export.expects,
     }
     write_exported(TARGET, Exported(network, novelty, Metadata(**about | thresholds)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from _stage import run
 
-from brain_tumor.drawing.gallery import kinds_png
+from brain_tumor.drawing.gallery import kinds_html
 from brain_tumor.files import replacing_folder, write_json
 from brain_tumor.imaging.preprocessing import Preprocessing
 from brain_tumor.networks.determinism import make_deterministic
@@ -44,7 +44,7 @@ def main(params, arguments):
         known = {"features": served.features(store.images[pool]), "labels": labels[pool]}
     with replacing_folder("data/novelty") as folder:
         np.savez(folder / "served.npz", **asdict(trial.served(**known)))
-        kinds_png(folder / "non_scans.png", trial.shown)
+        kinds_html(folder / "non_scans.html", trial.shown, "Simulated non-scans, of each kind the first four")
     write_json("metrics/novelty.json", scores := trial.scores())
     for part, found in scores.items():
         print(f"{part}: ROC-AUC {found['roc_auc']:.4f}, false alarms at 95 % detection {found['false_alarms']:.4f}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from _stage import run
 
-from brain_tumor.drawing.probes import robustness_png
+from brain_tumor.drawing.probes import robustness_svg
 from brain_tumor.evaluation.cohorts import cohorts
 from brain_tumor.files import write_json
 from brain_tumor.networks.determinism import make_deterministic
@@ -32,7 +32,7 @@ def main(params, arguments):
     predictors = {k: Predictor(f"models/fold-{k}/model.keras", **options) for k in sample["model_fold"].unique()}
     rows = robustness_rows(corrupted_predictions(sample, Path("data/raw"), predictors))
     write_table("plots/robustness.csv", rows)
-    robustness_png("plots/robustness.png", rows, SCORE, f"Balanced accuracy of {len(sample)} test images by strength")
+    robustness_svg("plots/robustness.svg", rows, SCORE, f"Balanced accuracy of {len(sample)} test images by strength")
     write_json("metrics/robustness.json", scores := robustness_scores(rows))
     print(", ".join(f"{name} {value:.3f}" for name, value in scores.items() if isinstance(value, float)))
 

@@ -5,7 +5,7 @@ Of the main source the four classes, of every further source that is learned fro
 
 from _stage import run
 
-from brain_tumor.drawing.training import training_png
+from brain_tumor.drawing.training import training_svg
 from brain_tumor.evaluation.cross_validation import validation_scores
 from brain_tumor.evaluation.learning_curves import read_history
 from brain_tumor.evaluation.sources import one_per_picture
@@ -30,7 +30,8 @@ def main(params, arguments):
             found = tumour_scores(part["label"], probabilities(part), class_names(part), healthy, 1, part["group"])
             scores[f"source_{name}"] = found
     write_json("metrics/validation.json", scores)
-    training_png("plots/training.png", {k: read_history(f"plots/training/fold-{k}") for k in folds})
+    histories = {k: read_history(f"plots/training/fold-{k}") for k in folds}
+    training_svg("plots/training.svg", histories, best=params.train.patience > 0)
     shown = {name: value for name, value in scores.items() if name.startswith("macro_f1")}
     print("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in shown.items()))
 

@@ -1,6 +1,8 @@
 """Findings, leakage, suspicious labels and shortcuts, held against planted truth."""
 
+import base64
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ from brain_tumor.audit_model.galleries import label_gallery
 from brain_tumor.audit_model.labels import LABEL_COLUMNS, out_of_sample, suspicious_labels
 from brain_tumor.audit_model.leakage import leakage_metrics
 from brain_tumor.audit_model.shortcuts import network_controls, predict_from_traits, shortcut_rows
-from brain_tumor.drawing.gallery import file_gallery_png
+from brain_tumor.drawing.gallery import file_gallery_html, read_gallery
 from brain_tumor.imaging.decoding import decode
 from brain_tumor.imaging.preprocessing import prepare
 from brain_tumor.perturbations.masks import MASKS, brain_region, masked
@@ -100,14 +102,24 @@ def test_pictures_of_findings_are_drawn(tmp_path):
     suspects = pd.DataFrame(
         {"rank": [1], "path": ["scans/a/2.png"], "label": ["a"], "suggested": ["b"], "quality": [0.1]}
     )
-    label_gallery(tmp_path / "labels.png", root, suspects)
-    file_gallery_png(tmp_path / "again.png", root, [(("scans/a/2.png",), "x")], "title", images=1)
-    file_gallery_png(tmp_path / "twice.png", root, [(("scans/a/2.png",), "x")], "title", images=1)
-    names = {path.stem: Image.open(path).size for path in tmp_path.glob("*.png")}
-    kinds = {"identical", "copy", "look_alike", "label_conflict", "patient_conflict", "source_conflict"}
-    assert kinds | {"labels"} <= names.keys()
-    assert min(min(size) for size in names.values()) > 50
-    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "twice.png").read_bytes()
+    label_gallery(tmp_path / "labels.html", root, suspects)
+    for name in ("again", "twice"):
+        file_gallery_html(tmp_path / f"{name}.html", root, [(("scans/a/2.png",), "<x> & y\nz")], "<i>title</i>")
+    assert (tmp_path / "again.html").read_bytes() == (tmp_path / "twice.html").read_bytes()
+    title, (cell,) = read_gallery(tmp_path / "again.html")
+    assert title == "<i>title</i>" and "&lt;x&gt; &amp; y\nz</li>" in cell
+    shown = {path.stem: read_gallery(path) for path in tmp_path.glob("*.html")}
+    empty = {"identical", "look_alike", "label_conflict", "patient_conflict"}
+    assert {name for name, (title, cells) in shown.items() if not cells and title.endswith(": none")} == empty
+    assert "scans/a\n2.png\norigin: b" in shown["source_conflict"][1][0]
+    assert "1. scans/a\n2.png\nlabel a (0.100)\nmodels say b" in shown["labels"][1][0]
+    (pair,) = shown["copy"][1]
+    assert "scans/a/0.png\nscans/a/1.png\n0.900, transpose" in pair
+    content = base64.b64decode(re.search(r'base64,([^"]+)"', pair)[1])
+    picture = np.asarray(Image.open(io.BytesIO(content)))
+    # Both images, side by side: all black, and grey in a black square.
+    assert picture.shape == (224, 452) and picture[:, :224].max() < 10
+    assert picture[112, 340] == pytest.approx(60, abs=5)
 
 
 # --- leakage

@@ -2,20 +2,22 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from matplotlib.colors import to_hex
 from scored import scored
 
 import brain_tumor
 from brain_tumor.drawing import classification
-from brain_tumor.drawing.training import training_png
+from brain_tumor.drawing.training import training_svg
 from brain_tumor.errors import PipelineError
 from brain_tumor.evaluation import cohorts
 from brain_tumor.evaluation.deployed import deployed_scores, measured
@@ -371,9 +373,10 @@ def test_what_answers_are_worth_is_stated_for_the_cohorts_that_are_asked_for():
 DRAW = """
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 import numpy as np, pandas as pd
 from brain_tumor.drawing import classification
-from brain_tumor.drawing.training import training_png
+from brain_tumor.drawing.training import training_svg
 from brain_tumor.metrics import curves
 folder = Path(sys.argv[1])
 for c in (2, 4, 10):
@@ -382,16 +385,18 @@ for c in (2, 4, 10):
     values = random.dirichlet(np.ones(c), 200)
     labels = [classes[i] for i in random.integers(c, size=200)]
     counts = curves.confusion_counts(labels, values, classes)
-    classification.confusion_png(folder / f"confusion{c}.png", counts, "title")
+    classification.confusion_svg(folder / f"confusion{c}.svg", counts, "title")
     areas = curves.roc_areas(labels, values, classes)
-    classification.roc_png(folder / f"roc{c}.png", curves.roc_curves(labels, values, classes), areas, "title")
+    classification.roc_svg(folder / f"roc{c}.svg", curves.roc_curves(labels, values, classes), areas, "title")
 columns = ["train_loss", "validation_loss", "validation_macro_f1"]
 histories = {k: pd.DataFrame(random.random((5, 3)), columns=columns).assign(epoch=range(1, 6)) for k in range(3)}
-training_png(folder / "training.png", histories)
+training_svg(folder / "training.svg", histories, best=True)
 """
 
+SVG = "{http://www.w3.org/2000/svg}"
 
-def test_png_bytes_repeat_in_another_process_with_other_settings(tmp_path):
+
+def test_figure_bytes_repeat_in_another_process_with_other_settings(tmp_path):
     settings = tmp_path / "matplotlibrc"
     settings.write_text("font.size: 17\nsavefig.dpi: 50\nsavefig.facecolor: red\nxtick.labelsize: 20\n")
     source = str(Path(brain_tumor.__file__).parents[1])
@@ -405,41 +410,53 @@ def test_png_bytes_repeat_in_another_process_with_other_settings(tmp_path):
     assert files == sorted(path.name for path in (tmp_path / "other").iterdir())
     for name in files:
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
-        with Image.open(tmp_path / "plain" / name) as image:
-            image.load()
-            assert image.format == "PNG"
-            assert min(image.size) > 600
-            assert set(image.info) <= {"dpi"}
-            assert len(image.convert("RGB").getcolors(1 << 24)) > 100
+        text = (tmp_path / "plain" / name).read_text(encoding="utf-8")
+        figure = ElementTree.fromstring(text)
+        assert figure.tag == f"{SVG}svg"
+        assert min(float(figure.get(side).removesuffix("pt")) for side in ("width", "height")) > 200
+        assert not re.search("dc:date|dc:creator|matplotlib v", text, re.IGNORECASE)
+        assert len(figure.findall(f".//{SVG}path")) > 20
 
 
 def test_confusion_colours_show_row_shares(tmp_path):
     """Row shares 1, 0 and 0.5 take up the areas of the colour map they should, whatever the counts."""
     counts = pd.DataFrame([[500, 0], [3, 3]], index=["ant", "bee"], columns=["ant", "bee"])
-    classification.confusion_png(tmp_path / "plot.png", counts, "title")
-    with Image.open(tmp_path / "plot.png") as image:
-        area = {color: number for number, color in image.convert("RGB").getcolors(1 << 24)}
-    blues = matplotlib.colormaps["Blues"]
-    full, none, half = (area[tuple(np.rint(255 * np.array(blues(share)[:3])))] for share in (1.0, 0.0, 0.5))
-    assert full == pytest.approx(none, rel=0.1)
-    assert half == pytest.approx(2 * full, rel=0.1)
+    classification.confusion_svg(tmp_path / "plot.svg", counts, "title")
+    cells = ElementTree.parse(tmp_path / "plot.svg").find(f".//{SVG}g[@id='QuadMesh_1']").findall(f"{SVG}path")
+    shown = [re.search("fill: (#[0-9a-f]{6})", cell.get("style"))[1] for cell in cells]
+    assert shown == [to_hex(matplotlib.colormaps["Blues"](share)) for share in (1.0, 0.0, 0.5, 0.5)]
+
+
+@pytest.mark.parametrize(("best", "epoch"), [(True, 2), (False, 4)])
+def test_the_epoch_that_was_kept_is_marked(tmp_path, best, epoch):
+    history = pd.DataFrame({"epoch": [1, 2, 3, 4], "validation_macro_f1": [0.2, 0.9, 0.6, 0.7]})
+    history[["train_loss", "validation_loss"]] = 0.3
+    training_svg(tmp_path / "plot.svg", {0: history}, best=best)
+    axes = ElementTree.parse(tmp_path / "plot.svg").find(f".//{SVG}g[@id='axes_2']")
+    (points, (kept,)) = ([float(u.get("x")) for u in line.iter(f"{SVG}use")] for line in lines_with_points(axes))
+    assert kept == points[epoch - 1] and len(points) == 4
+
+
+def lines_with_points(axes):
+    lines = [group for group in axes.findall(f"{SVG}g") if group.get("id").startswith("line2d")]
+    return [line for line in lines if line.find(f".//{SVG}use") is not None]
 
 
 def test_plots_leave_no_global_state(tmp_path):
     from matplotlib import pyplot
 
     before = dict(matplotlib.rcParams)
-    classification.roc_png(tmp_path / "plot.png", pd.DataFrame({"fpr": [0, 1], "_$a$": [0, 1]}), {"_$a$": 0.5}, "title")
+    classification.roc_svg(tmp_path / "plot.svg", pd.DataFrame({"fpr": [0, 1], "_$a$": [0, 1]}), {"_$a$": 0.5}, "title")
     assert dict(matplotlib.rcParams) == before
     assert pyplot.get_fignums() == []
 
 
 def test_failed_plot_leaves_the_former_file(tmp_path):
-    (tmp_path / "plot.png").write_bytes(b"former")
+    (tmp_path / "plot.svg").write_bytes(b"former")
     with pytest.raises(KeyError):
-        training_png(tmp_path / "plot.png", {0: pd.DataFrame({"epoch": [1]})})
-    assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
-    assert (tmp_path / "plot.png").read_bytes() == b"former"
+        training_svg(tmp_path / "plot.svg", {0: pd.DataFrame({"epoch": [1]})}, best=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["plot.svg"]
+    assert (tmp_path / "plot.svg").read_bytes() == b"former"
 
 
 # --- table

@@ -68,7 +68,7 @@ def test_end_to_end(small_run):
     assert set(folds["source"]) == {"phantoms", "second"} and not set(second["folder"]) - {""}
     tables = {"confusion", "precision_recall", "reliability", "risk_coverage", "robustness", "roc", "shortcuts"}
     assert {path.stem for path in (small_run / "plots").glob("*.csv")} == tables
-    assert {path.stem for path in (small_run / "plots").glob("*.png")} == tables | {"training"}
+    assert {path.stem for path in (small_run / "plots").glob("*.svg")} == tables | {"training"}
     # Where not every fold is run there is no network of all patients, and that of the first fold is served.
     assert list((small_run / "data/final").iterdir()) == []
     assert read_metadata(small_run / "data/served/model.keras")["fold"] == 0

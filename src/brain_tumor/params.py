@@ -205,6 +205,10 @@ class Novelty(_Section):
     pictures: Annotated[int, Field(ge=1, le=10_000)]
 
 
+class Export(_Section):
+    expects: str
+
+
 class Params(_Section):
     """All sections of params.yaml; the file says what each parameter does."""
 
@@ -220,6 +224,7 @@ class Params(_Section):
     evaluate: Evaluate
     robustness: Robustness
     novelty: Novelty
+    export: Export
 
     @property
     def runs_all_folds(self) -> bool:

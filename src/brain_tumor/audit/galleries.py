@@ -7,8 +7,9 @@ import pandas as pd
 from brain_tumor.audit.copies import COPY, IDENTICAL, LOOK_ALIKE
 from brain_tumor.audit.findings import LABEL_CONFLICT, PATIENT_CONFLICT, SOURCE_CONFLICT
 from brain_tumor.audit.views import ORIENTATIONS
-from brain_tumor.drawing.gallery import MOST, file_gallery_png
+from brain_tumor.drawing.gallery import MOST, file_gallery_html
 from brain_tumor.progress import bar
+from brain_tumor.words import words
 
 _TITLES = {
     IDENTICAL: "Byte-identical files",
@@ -21,7 +22,7 @@ _TITLES = {
 
 
 def pair_galleries(folder: Path | str, root: Path | str, findings: pd.DataFrame, pairs: pd.DataFrame) -> None:
-    """Draw `<kind>.png` for each kind of pair, at most 52 pairs of each.
+    """Write `<kind>.html` for each kind of pair, at most 52 pairs of each.
 
     Args:
         folder: existing, to write to.
@@ -37,9 +38,8 @@ def pair_galleries(folder: Path | str, root: Path | str, findings: pd.DataFrame,
             turned = f", {row.orientation}" if row.orientation not in ("", ORIENTATIONS[0]) else ""
             if kind == SOURCE_CONFLICT:
                 place, _, name = row.path.rpartition("/")
-                rows.append(((row.path,), f"{place}\n{name}\norigin: {row.other_label}"))
+                rows.append(((row.path,), f"{place}\n{name}\norigin: {words(row.other_label)}"))
             else:
                 rows.append(((row.path, row.other), f"{row.path}\n{row.other}\n{row.score:.3f}{turned}"))
-        images = 1 if kind == SOURCE_CONFLICT else 2
         title = f"{title} ({len(rows)} of {len(shown[kind])})"
-        file_gallery_png(Path(folder) / f"{kind}.png", root, rows, title, images=images)
+        file_gallery_html(Path(folder) / f"{kind}.html", root, rows, title)

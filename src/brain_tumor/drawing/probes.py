@@ -5,14 +5,14 @@ from pathlib import Path
 import pandas as pd
 import seaborn
 
-from brain_tumor.drawing.style import figure_file
+from brain_tumor.drawing.style import INK, QUIET, figure_file
 
 
-def robustness_png(path: Path | str, rows: pd.DataFrame, score: str, title: str) -> None:
+def robustness_svg(path: Path | str, rows: pd.DataFrame, score: str, title: str) -> None:
     """Draw a score against the strength of each corruption, one small panel per corruption.
 
     Args:
-        path: PNG file to write.
+        path: SVG file to write.
         rows: columns corruption, strength (0: unchanged images) and the score.
         score: name of its column.
         title: of the figure.
@@ -28,7 +28,7 @@ def robustness_png(path: Path | str, rows: pd.DataFrame, score: str, title: str)
         for axes, name in zip(panels.flat, corruptions, strict=False):
             part = rows[rows["corruption"] == name]
             axes.plot([0, *part["strength"]], [clean, *part[score]], color=color, marker="o", markersize=3)
-            axes.axhline(clean, color="0.5", linewidth=0.8, linestyle=":")
+            axes.axhline(clean, color=QUIET, linewidth=0.8, linestyle=":")
             axes.set_title(name.replace("_", " "), fontweight="normal")
             axes.set(ylim=(0, 1), xticks=sorted({0, *part["strength"]}))
         for axes in list(panels.flat)[len(corruptions) :]:
@@ -37,11 +37,11 @@ def robustness_png(path: Path | str, rows: pd.DataFrame, score: str, title: str)
         figure.supylabel(score.replace("_", " "), fontsize=9)
 
 
-def shortcuts_png(path: Path | str, rows: pd.DataFrame, chance: float) -> None:
+def shortcuts_svg(path: Path | str, rows: pd.DataFrame, chance: float) -> None:
     """Draw the balanced accuracy of each control with its interval, and the chance level.
 
     Args:
-        path: PNG file to write.
+        path: SVG file to write.
         rows: columns source ("file", "network"), control, balanced_accuracy and its _ci_low and _ci_high.
         chance: balanced accuracy of guessing, 1 / number of classes.
     """
@@ -52,8 +52,8 @@ def shortcuts_png(path: Path | str, rows: pd.DataFrame, chance: float) -> None:
             score = row.balanced_accuracy
             spread = [[score - row.balanced_accuracy_ci_low], [row.balanced_accuracy_ci_high - score]]
             axes.barh(place, score, color=colors[row.source], height=0.7)
-            axes.errorbar(score, place, xerr=spread, color="black", linewidth=1, capsize=3)
-        axes.axvline(chance, color="0.4", linestyle="--", linewidth=1)
+            axes.errorbar(score, place, xerr=spread, color=INK, linewidth=1, capsize=3)
+        axes.axvline(chance, color=QUIET, linestyle="--", linewidth=1)
         names = {"file": "file: ", "network": "network: "}
         labels = [names[row.source] + row.control.replace("_", " ") for row in rows.itertuples()]
         axes.set_yticks(range(len(rows)), labels)

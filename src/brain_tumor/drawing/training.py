@@ -7,16 +7,17 @@ import seaborn
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from brain_tumor.drawing.style import figure_file
+from brain_tumor.drawing.style import INK, QUIET, figure_file
 
 
-def training_png(path: Path | str, histories: dict[int, pd.DataFrame]) -> None:
-    """Draw the loss and the validation macro-F1 of each epoch, one colour per fold, with the chosen epoch marked.
+def training_svg(path: Path | str, histories: dict[int, pd.DataFrame], *, best: bool) -> None:
+    """Draw the loss and the validation macro-F1 of each epoch, one colour per fold, with the epoch kept marked.
 
     Args:
-        path: PNG file to write.
+        path: SVG file to write.
         histories: fold -> a row per epoch with columns epoch, train_loss, validation_loss and
-            validation_macro_f1. The chosen epoch is the first one with the best macro-F1.
+            validation_macro_f1.
+        best: whether the epoch kept is the first one with the best macro-F1; otherwise it is the last one.
     """
     colors = seaborn.color_palette("colorblind", len(histories))
     with figure_file(path, 10, 3.6) as figure:
@@ -28,15 +29,15 @@ def training_png(path: Path | str, histories: dict[int, pd.DataFrame]) -> None:
             loss.plot(epoch, history["train_loss"], linestyle=":", **dots)
             loss.plot(epoch, history["validation_loss"], **dots)
             score.plot(epoch, history["validation_macro_f1"], **dots)
-            best = history.loc[history["validation_macro_f1"].idxmax()]
-            chosen = {"color": colors[i], "marker": "o", "markersize": 7, "markeredgecolor": "black", "zorder": 3}
-            loss.plot(best["epoch"], best["validation_loss"], **chosen)
-            score.plot(best["epoch"], best["validation_macro_f1"], **chosen)
+            kept = history.loc[history["validation_macro_f1"].idxmax() if best else history.index[-1]]
+            look = {"color": colors[i], "marker": "o", "markersize": 7, "markeredgecolor": INK, "zorder": 3}
+            loss.plot(kept["epoch"], kept["validation_loss"], **look)
+            score.plot(kept["epoch"], kept["validation_macro_f1"], **look)
             key.append(Line2D([], [], color=colors[i], label=f"fold {fold}"))
         key += [
-            Line2D([], [], color="0.3", label="validation"),
-            Line2D([], [], color="0.3", linestyle=":", label="training"),
-            Line2D([], [], color="0.7", linestyle="", marker="o", markeredgecolor="black", label="chosen epoch"),
+            Line2D([], [], color=INK, label="validation"),
+            Line2D([], [], color=INK, linestyle=":", label="training"),
+            Line2D([], [], color=QUIET, linestyle="", marker="o", markeredgecolor=INK, label="epoch kept"),
         ]
         loss.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
         loss.set_ylim(0, 1.05 * loss.dataLim.ymax)

@@ -12,7 +12,7 @@ from brain_tumor.tables.csv_tables import write_table
 
 
 def write_curves(folder: Path | str, frame: pd.DataFrame, decided: pd.DataFrame, title: str) -> None:
-    """Write confusion, roc, precision_recall, reliability and risk_coverage, each as .csv and as .png.
+    """Write confusion, roc, precision_recall, reliability and risk_coverage, each as .csv and as .svg.
 
     Args:
         folder: existing, to write to.
@@ -22,22 +22,22 @@ def write_curves(folder: Path | str, frame: pd.DataFrame, decided: pd.DataFrame,
     """
     folder, shown = Path(folder), (frame["label"], probabilities(frame), class_names(frame))
     write_table(folder / "confusion.csv", curves.confusion_rows(*shown))
-    classification.confusion_png(folder / "confusion.png", curves.confusion_counts(*shown), title)
+    classification.confusion_svg(folder / "confusion.svg", curves.confusion_counts(*shown), title)
 
     roc, recalls = curves.roc_curves(*shown), curves.precision_recall_curves(*shown)
     write_table(folder / "roc.csv", roc.melt("fpr", var_name="class", value_name="tpr"))
-    classification.roc_png(folder / "roc.png", roc, curves.roc_areas(*shown), title)
+    classification.roc_svg(folder / "roc.svg", roc, curves.roc_areas(*shown), title)
     write_table(folder / "precision_recall.csv", recalls.melt("recall", var_name="class", value_name="precision"))
     averages = curves.average_precisions(*shown)
-    classification.precision_recall_png(folder / "precision_recall.png", recalls, averages, title)
+    classification.precision_recall_svg(folder / "precision_recall.svg", recalls, averages, title)
 
     actual, _, calibrated = as_arrays(*shown)
     stages = {"before calibration": probabilities(frame, UNCALIBRATED), "after calibration": calibrated}
     rows = reliability.reliability_rows(stages, actual)
     errors = {name: reliability.expected_calibration_error(values, actual) for name, values in stages.items()}
     write_table(folder / "reliability.csv", rows)
-    decisions.reliability_png(folder / "reliability.png", rows, errors, title)
+    decisions.reliability_svg(folder / "reliability.svg", rows, errors, title)
 
     risks = selective.risk_coverage(decided["confidence"].to_numpy(), decided["correct"].to_numpy())
     write_table(folder / "risk_coverage.csv", risks)
-    decisions.risk_coverage_png(folder / "risk_coverage.png", risks, selective.risk_coverage_area(risks), title)
+    decisions.risk_coverage_svg(folder / "risk_coverage.svg", risks, selective.risk_coverage_area(risks), title)

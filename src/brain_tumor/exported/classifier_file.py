@@ -41,6 +41,7 @@ class Metadata:
         measured: what the answers are worth, for each set of images that it was measured on: images (which), and those
             of n, answered, error, missed, coverage_90 and coverage_95 that are known, all shares but n.
         data_fingerprint: SHA-256 of paths and contents of the data set.
+        expects: the pictures that the network is meant for, in words; "": not stated.
     """
 
     classes: list[str]
@@ -53,6 +54,7 @@ class Metadata:
     fold: int | None
     measured: list[dict]
     data_fingerprint: str
+    expects: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,15 @@ class Exported:
         width, classes) and `features` (n, channels), all float32.
     novelty: the fitted novelty score.
     metadata: everything else.
+    format_version: of the file that it was read from.
+    sha256: of that file, as `sha256sum` prints it.
     """
 
     network: bytes
     novelty: Novelty
     metadata: Metadata
+    format_version: int = FORMAT_VERSION
+    sha256: str = ""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -114,11 +120,13 @@ def read_exported(path: Path | str) -> Exported:
             with np.load(io.BytesIO(archive.read(_NOVELTY))) as arrays:
                 arrays = {name: arrays[name] for name in arrays.files}
             network = content[: min(info.header_offset for info in archive.infolist())]
+        body = hashlib.sha256(content[:-_DIGITS])
         if version == 1:
             values, arrays, whole = _of_format_1(values, arrays, network)
         else:
-            whole = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode() == content[-_DIGITS:]
-        exported = Exported(network, Novelty(**arrays), Metadata(**values))
+            whole = body.hexdigest().encode() == content[-_DIGITS:]
+        body.update(content[-_DIGITS:])
+        exported = Exported(network, Novelty(**arrays), Metadata(**values), version, body.hexdigest())
     except PipelineError:
         raise
     except Exception as error:  # zipfile, its decompressors and NumPy have a dozen kinds for damaged bytes

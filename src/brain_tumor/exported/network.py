@@ -1,7 +1,5 @@
 """The exported network, run by LiteRT; several threads may use it at once."""
 
-from threading import local
-
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
@@ -15,17 +13,22 @@ class Network:
 
     def __init__(self, content: bytes) -> None:
         self._content = content
-        self._thread = local()
-        self._runner()  # an unusable model fails here and not at the first scan
+        self._idle = [self._runner()]  # an unusable model fails here and not at the first scan
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run on (n, size, size) uint8: probabilities, maps and features, see `classifier_file.Exported`."""
-        return self._runner()(pixels=images[..., None])
+        # An interpreter serves one thread at a time: each takes an idle one, or makes one more. Taking from and adding
+        # to the end of a list are atomic.
+        try:
+            runner = self._idle.pop()
+        except IndexError:
+            runner = self._runner()
+        try:
+            return runner(pixels=images[..., None])
+        finally:
+            self._idle.append(runner)
 
     def _runner(self):
-        # An interpreter serves one thread at a time; one core for each uses several cores best.
-        if not hasattr(self._thread, "runner"):
-            interpreter = Interpreter(model_content=self._content, num_threads=1)
-            interpreter.allocate_tensors()
-            self._thread.runner = interpreter.get_signature_runner()
-        return self._thread.runner
+        interpreter = Interpreter(model_content=self._content, num_threads=1)  # one core each uses several cores best
+        interpreter.allocate_tensors()
+        return interpreter.get_signature_runner()

@@ -44,11 +44,19 @@ class Predictions(BaseModel):
     results: list[Answered | Failed]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Model(Metadata):
-    """See `brain_tumor.exported.classifier_file.Metadata`."""
+    """See `brain_tumor.exported.classifier_file.Metadata`.
+
+    Attributes:
+        format_version: of the classifier's file.
+        sha256: of the classifier's file, as `sha256sum` prints it.
+        report: whether a report of the run that made it is served at /report.
+    """
 
     format_version: int
+    sha256: str
+    report: bool
 
 
 class Health(BaseModel):
