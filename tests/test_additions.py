@@ -144,16 +144,17 @@ import io
 
 import numpy as np
 
-from brain_tumor.serving.readers.common import choose, levels, to_bytes
+from brain_tumor.serving.readers.common import Slices, choose, levels, to_bytes
 
 
 def is_npy(data: bytes) -> bool:
     return data.startswith(b"\\x93NUMPY")
 
 
-def read_npy(data: bytes, wanted: str | int, max_pixels: int) -> list[tuple[int | None, np.ndarray]]:
+def read_npy(data: bytes, wanted: str | int, max_pixels: int) -> Slices:
     volume = np.load(io.BytesIO(data), allow_pickle=False)
-    return [(i, to_bytes(volume[i], *levels(volume, 0))) for i in choose(wanted, len(volume), [len(volume) // 2])]
+    chosen = choose(wanted, len(volume), [len(volume) // 2])
+    return Slices(len(volume), {i: to_bytes(volume[i], *levels(volume, 0)) for i in chosen})
 """,
     )
     formats = "src/brain_tumor/serving/readers/formats.py"

@@ -232,7 +232,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(small_run, scans):
     assert len(done.stdout.splitlines()) == 1 and "Error" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["brain_tumor.serving.cli", "brain_tumor.serving.server"])
+@pytest.mark.parametrize("module", ["brain_tumor.serving.command.cli", "brain_tumor.serving.server"])
 def test_predicting_and_serving_need_nothing_of_the_pipeline(small_run, scans, tmp_path, module):
     for name in ("tensorflow", "keras", "pandas", "sklearn", "matplotlib", "seaborn", "dvc", "scipy"):
         (tmp_path / name).mkdir()

@@ -8,7 +8,9 @@ Example:
 
 import os
 
-__all__ = ["MAX_PIXELS", "Classifier"]
+__all__ = ["MAX_PIXELS", "Classifier", "__version__"]
+
+__version__ = "0.1.0"
 
 MAX_PIXELS = 100_000_000
 """More pixels than any scanner or scan-sharing site produces; decoding such an image would take gigabytes."""

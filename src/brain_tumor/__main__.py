@@ -2,6 +2,6 @@
 
 import sys
 
-from brain_tumor.serving.cli import main
+from brain_tumor.serving.command.cli import main
 
 sys.exit(main())

@@ -64,6 +64,11 @@ class Classifier:
 
     Args:
         exported: what `exported.classifier_file.read_exported` returns.
+
+    Attributes:
+        metadata: facts about it.
+        preprocessing: how scans are prepared for it.
+        format_version, sha256: of its file.
     """
 
     def __init__(self, exported: Exported) -> None:
@@ -72,6 +77,7 @@ class Classifier:
         self._least = [np.inf if value is None else value for value in exported.metadata.confidence]
         self.metadata = exported.metadata
         self.preprocessing = exported.preprocessing
+        self.format_version, self.sha256 = exported.format_version, exported.sha256
 
     @classmethod
     def load(cls, path: Path | str = DEFAULT) -> "Classifier":

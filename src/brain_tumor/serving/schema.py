@@ -24,7 +24,10 @@ class Answered(BaseModel):
     """The prediction for one slice."""
 
     name: str = Field(description="of the file, as it was sent")
-    slice: int | None = Field(None, description="number in a volume or series")
+    slice: int | None = Field(None, description="number of the slice, frame or page, if the file has several")
+    slices: int | None = Field(None, description="how many the file has, if several")
+    series: str | None = Field(None, description="the same for all files of a DICOM series, but not its UID")
+    position: float | None = Field(None, description="of the file in its series, in mm or by its number")
     state: Literal["answer", "unsure", "no answer"]
     label: str = Field(description="the most probable class, also if the classifier abstains")
     likely: list[str] = Field(description="the class of an answer, the two likely ones if unsure, otherwise none")

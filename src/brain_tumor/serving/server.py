@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from socket import socket
 from typing import Annotated
 
 import numpy as np
@@ -18,12 +20,10 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from fastapi_swagger import patch_fastapi
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from brain_tumor.exported.classifier_file import FORMAT_VERSION
 from brain_tumor.serving.answers import File, answer, cores
 from brain_tumor.serving.classifier import Classifier
 from brain_tumor.serving.output import as_json
@@ -33,6 +33,8 @@ _WEB = Path(__file__).with_name("web")
 _OWN_ONLY = (
     "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
+# The report is one file: its style sheet and pictures are in it.
+_ONE_FILE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 _PROBLEMS = {
     400: "invalid request",
@@ -78,13 +80,29 @@ class Refused(Exception):
         self.status, self.detail, self.more = status, detail, more
 
 
-def serve(classifier: Classifier, limits: Limits, *, host: str, port: int) -> None:
-    """Serve until interrupted."""
-    uvicorn.run(make_app(classifier, limits), host=host, port=port, server_header=False, timeout_graceful_shutdown=10)
+def serve(classifier: Classifier, limits: Limits, listening: socket, report: Path | None = None) -> None:
+    """Serve until interrupted.
+
+    Args:
+        classifier: what answers.
+        limits: of a request.
+        listening: socket to accept connections from.
+        report: see `make_app`.
+    """
+    host, port = listening.getsockname()[:2]
+    options = {"server_header": False, "timeout_graceful_shutdown": 10}
+    config = uvicorn.Config(make_app(classifier, limits, report), host=host, port=port, **options)
+    uvicorn.Server(config).run(sockets=[listening])
 
 
-def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
-    """The application, for any ASGI server."""
+def make_app(classifier: Classifier, limits: Limits, report: Path | None = None) -> FastAPI:
+    """The application, for any ASGI server.
+
+    Args:
+        classifier: what answers.
+        limits: of a request.
+        report: HTML file about the run that made the classifier, to be served at /report.
+    """
     pool, ready, free = ThreadPoolExecutor(cores()), asyncio.Event(), asyncio.Semaphore(limits.requests)
 
     @asynccontextmanager
@@ -105,12 +123,13 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
         **dict.fromkeys(("docs_url", "redoc_url", "swagger_ui_oauth2_redirect_url")),
     )
     _tell_problems(app)
-    patch_fastapi(app, redirect_from_root_to_docs=False)
     app.mount("/web", StaticFiles(directory=_WEB))
+    app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
     @app.post(
         "/v1/predict",
         summary="Classify scans",
+        tags=["Prediction"],
         response_model=Predictions,
         responses={status: {"model": Problem, "description": text} for status, text in _PROBLEMS.items()},
         openapi_extra=UPLOAD,
@@ -145,33 +164,43 @@ def make_app(classifier: Classifier, limits: Limits) -> FastAPI:
             raise Refused(422, what, errors=results)
         return JSONResponse({"results": results})
 
-    @app.get("/v1/model", summary="Facts about the classifier", response_model=Model)
+    @app.get("/v1/model", summary="Facts about the classifier", tags=["Prediction"], response_model=Model)
     async def model() -> Response:
-        return JSONResponse({"format_version": FORMAT_VERSION} | asdict(classifier.metadata))
+        file = {"format_version": classifier.format_version, "sha256": classifier.sha256}
+        return JSONResponse(asdict(classifier.metadata) | file | {"report": report is not None})
 
-    @app.get("/healthz", summary="Is the process alive?", response_model=Health)
+    @app.get("/healthz", summary="Is the process alive?", tags=["Operation"], response_model=Health)
     async def health() -> Response:
         return JSONResponse({"status": "alive"})
 
-    @app.get("/readyz", summary="Is it ready to predict?", response_model=Health, responses={503: {"model": Problem}})
+    @app.get(
+        "/readyz",
+        summary="Is it ready to predict?",
+        tags=["Operation"],
+        response_model=Health,
+        responses={503: {"model": Problem}},
+    )
     async def readiness() -> Response:
         if not ready.is_set():
             raise Refused(503, "the server is starting or stopping: try again later")
         return JSONResponse({"status": "ready"})
 
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(_WEB / "index.html")
+    pages = {"/": _WEB / "index.html", "/docs": _WEB / "api.html", "/favicon.ico": _WEB / "icon.svg"}
+    for path, file in (pages | ({"/report": report} if report else {})).items():
+        app.add_route(path, partial(_file, file), include_in_schema=False)
 
     @app.middleware("http")
     async def careful(request: Request, proceed) -> Response:
         response = await proceed(request)
-        # The documentation page has an inline script.
-        policy = _OWN_ONLY if request.url.path != "/docs" else f"{_OWN_ONLY}; script-src 'self' 'unsafe-inline'"
+        policy = _ONE_FILE if request.url.path == "/report" else _OWN_ONLY
         response.headers.update(_HEADERS | {"Content-Security-Policy": policy})
         return response
 
     return app
+
+
+async def _file(path: Path, _: Request) -> Response:
+    return FileResponse(path)
 
 
 @asynccontextmanager
@@ -237,7 +266,9 @@ def _tell_problems(app: FastAPI) -> None:
         return problem(error.status, error.detail, **error.more)
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> Response:
+    async def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):  # a person in a browser
+            return FileResponse(_WEB / "missing.html", 404)
         response = problem(error.status_code, error.detail)
         response.headers.update(error.headers or {})
         return response

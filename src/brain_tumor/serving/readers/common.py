@@ -6,11 +6,30 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from brain_tumor.imaging.decoding import UnreadableImage
+
+
+@dataclass(frozen=True)
+class Slices:
+    """What a reader makes of a file.
+
+    Attributes:
+        count: how many slices, frames or pages the file has.
+        wanted: number from 0 -> (height, width) uint8 grey of the wanted ones, in order.
+        series: what all files of its series have in common, and no file of another; "": it is of no series.
+        position: of the file in its series: in mm along the axis of the slices, or else its number.
+    """
+
+    count: int
+    wanted: dict[int, np.ndarray]
+    series: str = ""
+    position: float | None = None
+
 
 _ALONE = threading.Lock()
 _MOST_OBLONG = 20  # edges of a pixel, long to short; thick slices seen from the side reach about 14

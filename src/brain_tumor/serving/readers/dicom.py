@@ -6,8 +6,16 @@ import cv2
 import numpy as np
 
 from brain_tumor.imaging.decoding import UnreadableImage
-from brain_tumor.serving.readers.common import choose, one_line, optional_reader, squared, to_bytes, too_large
-from brain_tumor.serving.readers.dicom_values import Attributes, is_padding, looked_up, shown
+from brain_tumor.serving.readers.common import (
+    Slices,
+    choose,
+    one_line,
+    optional_reader,
+    squared,
+    to_bytes,
+    too_large,
+)
+from brain_tumor.serving.readers.dicom_values import Attributes, is_padding, looked_up, place_in_series, shown
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"  # transfer syntax whose elements are compressed, not only the pixels
 _NEEDED = ("Rows", "Columns", "BitsStored", "PhotometricInterpretation", "PixelData")
@@ -19,8 +27,8 @@ def is_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM"
 
 
-def read_dicom(data: bytes, wanted: str | int, max_pixels: int) -> list[tuple[int | None, np.ndarray]]:
-    """Number (None for a single frame) and uint8 grey of the wanted frames; see `formats.read_scans`."""
+def read_dicom(data: bytes, wanted: str | int, max_pixels: int) -> Slices:
+    """The wanted frames; see `formats.read_scans`."""
     with optional_reader("DICOM", "pydicom"):
         from pydicom import dcmread
         from pydicom.pixels import get_decoder
@@ -54,12 +62,12 @@ def read_dicom(data: bytes, wanted: str | int, max_pixels: int) -> list[tuple[in
         if not 0 < frames * dataset.Rows * dataset.Columns <= max_pixels:
             raise too_large(f"{frames} x {dataset.Columns} x {dataset.Rows}", max_pixels)
         chosen = choose(wanted, frames, [frames // 2])
-        slices = []
+        slices = {}
         for index in chosen:
             attributes = Attributes(dataset, index)
-            grey = squared(_grey_of_frame(dataset, index, attributes), *attributes.spacing(), max_pixels, len(chosen))
-            slices.append((index if frames > 1 else None, grey))
-        return slices
+            grey = _grey_of_frame(dataset, index, attributes)
+            slices[index] = squared(grey, *attributes.spacing(), max_pixels, len(chosen))
+        return Slices(frames, slices, *place_in_series(dataset))
 
 
 def _grey_of_frame(dataset, index: int, attributes: Attributes) -> np.ndarray:

@@ -1,5 +1,6 @@
 """From the stored values of a DICOM frame to grey levels, by the attributes of the frame."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 
@@ -68,6 +69,25 @@ class Attributes:
                 if len(edges) == 2 and all(math.isfinite(edge) and edge > 0 for edge in edges):
                     return edges[0], edges[1]
         return 1.0, 1.0
+
+
+def place_in_series(dataset) -> tuple[str, float | None]:
+    """What tells the series of a single-frame file, without telling its UID, and the position of the file in it.
+
+    The position is the part of ImagePositionPatient along the normal of the slice (PS3.3 C.7.6.2.1.1), in mm from the
+    feet, the back or the right up; or else InstanceNumber.
+    """
+    series = str(dataset.get("SeriesInstanceUID") or "")
+    if not series or int(dataset.get("NumberOfFrames") or 1) > 1:
+        return "", None
+    series = hashlib.sha256(series.encode()).hexdigest()[:16]
+    corner, axes = (_numbers(dataset, f"Image{kind}Patient") for kind in ("Position", "Orientation"))
+    if len(corner) == 3 and len(axes) == 6:
+        normal = np.cross(axes[:3], axes[3:])
+        position = float(normal @ corner) * (1 if normal[np.abs(normal).argmax()] > 0 else -1)
+        if math.isfinite(position):
+            return series, round(position, 3)
+    return series, next(iter(_numbers(dataset, "InstanceNumber")), None)
 
 
 def _numbers(place, keyword: str) -> list[float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from brain_tumor.imaging.decoding import IMAGE_SUFFIXES, UnreadableImage
+from brain_tumor.serving.readers.common import Slices
 from brain_tumor.serving.readers.dicom import is_dicom, read_dicom
 from brain_tumor.serving.readers.nifti import is_nifti, read_nifti
 from brain_tumor.serving.readers.picture import read_picture
@@ -19,14 +20,13 @@ class Format:
     Attributes:
         suffixes: lower-case suffixes of its files, by which a search through a folder finds them.
         recognises: content of a file -> whether it carries the signature of the format.
-        read: (content, wanted, max_pixels) -> number (None if the file is a single image) and (height, width) uint8
-            grey of the wanted slices; see `read_scans` for the arguments.
+        read: (content, wanted, max_pixels) -> the wanted slices; see `read_scans` for the arguments.
         by_suffix: whether a file that no format recognises and that is no picture is read if it has the suffix.
     """
 
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes], bool]
-    read: Callable[[bytes, str | int, int], list[tuple[int | None, np.ndarray]]]
+    read: Callable[[bytes, str | int, int], Slices]
     by_suffix: bool = False
 
 
@@ -47,11 +47,16 @@ class Scan:
         name: of the file.
         slice: number of the frame or page, or of the axial slice counted from the feet; None if it is the only one.
         pixels: (height, width) uint8 grey.
+        slices: how many the file has.
+        series, position: of a DICOM file, see `common.Slices`.
     """
 
     name: str
     slice: int | None
     pixels: np.ndarray
+    slices: int = 1
+    series: str = ""
+    position: float | None = None
 
 
 def read_scans(name: str, data: bytes, wanted: str | int = "middle", max_pixels: int = 100_000_000) -> list[Scan]:
@@ -74,19 +79,20 @@ def read_scans(name: str, data: bytes, wanted: str | int = "middle", max_pixels:
     """
     kind = next((kind for kind in FORMATS if kind.recognises(data)), None)
     if kind is not None:
-        slices = kind.read(data, wanted, max_pixels)
+        found = kind.read(data, wanted, max_pixels)
     else:
         try:
-            slices = read_picture(data, wanted, max_pixels)
+            found = read_picture(data, wanted, max_pixels)
         except UnreadableImage:
             kind = next((kind for kind in FORMATS if kind.by_suffix and name.lower().endswith(kind.suffixes)), None)
             if kind is None:
                 raise
-            slices = kind.read(data, wanted, max_pixels)
-    for _, pixels in slices:
+            found = kind.read(data, wanted, max_pixels)
+    for pixels in found.wanted.values():
         if pixels.ndim != 2 or min(pixels.shape) < 2:
             raise UnreadableImage(f"expected slices of 2 pixels or more a side, got {pixels.shape}")
-    return [Scan(name, index, pixels) for index, pixels in slices]
+    several, place = found.count > 1, (found.count, found.series, found.position)
+    return [Scan(name, index if several else None, pixels, *place) for index, pixels in found.wanted.items()]
 
 
 def is_candidate(path: Path) -> bool:

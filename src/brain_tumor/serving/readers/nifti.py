@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 
 from brain_tumor.imaging.decoding import UnreadableImage
-from brain_tumor.serving.readers.common import choose, levels, optional_reader, squared, to_bytes, too_large
+from brain_tumor.serving.readers.common import Slices, choose, levels, optional_reader, squared, to_bytes, too_large
 
 _GZIP = b"\x1f\x8b"
 _HEADER = 540  # bytes of the longer of the two headers
@@ -22,8 +22,8 @@ def is_nifti(data: bytes) -> bool:
     return data.startswith(_GZIP) or _version(data) is not None
 
 
-def read_nifti(data: bytes, wanted: str | int, max_pixels: int) -> list[tuple[int | None, np.ndarray]]:
-    """Number (None for a single slice) and uint8 grey of the wanted slices; see `formats.read_scans`."""
+def read_nifti(data: bytes, wanted: str | int, max_pixels: int) -> Slices:
+    """The wanted axial slices; see `formats.read_scans`."""
     with optional_reader("NIfTI", "nibabel"):
         volume, sizes = _first_volume(data, max_pixels)
         low, high = levels(volume, _CLIP)
@@ -31,13 +31,12 @@ def read_nifti(data: bytes, wanted: str | int, max_pixels: int) -> list[tuple[in
         filled = (volume > low + (high - low) * _SIGNAL_LEVEL).mean(axis=(0, 1)) > _SIGNAL_SHARE
         bottom, top = np.flatnonzero(filled)[[0, -1]] if filled.any() else (0, depth - 1)
         chosen = choose(wanted, depth, sorted({round(bottom + share * (top - bottom)) for share in (0.4, 0.5, 0.6)}))
-        slices = []
+        slices = {}
         for index in chosen:
             grey = to_bytes(volume[::-1, ::-1, index].T, low, high)
             # Thick sagittal or coronal slices give oblong pixels.
-            grey = squared(grey, sizes[1], sizes[0], max_pixels, len(chosen))
-            slices.append((index if depth > 1 else None, grey))
-        return slices
+            slices[index] = squared(grey, sizes[1], sizes[0], max_pixels, len(chosen))
+        return Slices(depth, slices)
 
 
 def _first_volume(data: bytes, max_pixels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,42 +1,43 @@
-// Files in, a card per answer out. No framework, so that nothing has to be built or fetched from elsewhere.
-// What comes from files is put in as text, never as markup.
+// Files in, answers out: the list of scans, and ways in and out. No framework, so that nothing has to be built.
+
+import { details } from "./details.js";
+import { button, byId, make, words } from "./elements.js";
+import { candidates, dropped, named } from "./files.js";
+import { ask, Failed, model as facts } from "./requests.js";
+import { saveCsv, saveJson } from "./saving.js";
+import { Scan } from "./scan.js";
 
 const AT_ONCE = 2; // requests: answers come one by one, and the server has room for others
-const TRIES = 5; // further ones, while the server is busy
-const LONGEST_WAIT = 30; // seconds between two tries, whatever is asked for
-const OPACITY = 60; // percent
-const SCANS = "What is read: JPEG, PNG, TIFF, BMP, WebP, PGM, DICOM and NIfTI.";
 
-const jobs = []; // in the order given: {file, card, state, results}
+const scans = []; // in the order given
 const queue = [];
 let running = 0;
-
-const byId = (id) => document.getElementById(id);
-const words = (name) => name.replaceAll("_", " ");
-
-/** An element with properties and children; strings among these become text. */
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
+let unsaved = false;
+let only = ""; // the kind of scan that the list is narrowed to
+let model = {};
 
 // --- from files to answers
 
-function add(files) {
-  for (const file of files) {
-    const job = { file, card: make("li", { tabIndex: -1 }), state: "waiting", results: [] };
-    byId("cards").append(job.card);
-    jobs.push(job);
-    wait(job);
+async function add(files, { folder = false } = {}) {
+  const chosen = folder ? await candidates(files) : files;
+  const ignored = files.length - chosen.length;
+  byId("ignored").textContent = ignored ? `${ignored} files of the folder that are no scans were left out.` : "";
+  if (!chosen.length) return;
+  const batch = { scans: new Set(), pending: chosen.length };
+  for (const { file, path } of chosen) {
+    const scan = new Scan(file, path);
+    scan.batch = batch;
+    batch.scans.add(scan);
+    scans.push(scan);
+    queue.push(scan);
+    enlist(scan);
   }
+  only = byId("named").value = "";
+  document.body.classList.add("busy");
+  byId("list").hidden = false;
+  arrange();
+  (batch.scans.size > 1 ? byId("list") : scans.at(-1).card).scrollIntoView();
   work();
-}
-
-function wait(job) {
-  job.state = "waiting";
-  fill(job.card, "waiting", make("h2", {}, job.file.name), make("p", { className: "soft" }, "waiting for its turn"));
-  queue.push(job);
 }
 
 function work() {
@@ -50,164 +51,228 @@ function work() {
   }
 }
 
-async function answer(job) {
-  let response, told;
-  try {
-    response = await send(job.file, (text) => (job.card.lastChild.textContent = text));
-    told = await response.json().catch(() => ({})); // a proxy in between answers in its own way
-  } catch {
-    return fail(job, "Could not be sent: the server cannot be reached, or the file cannot be read.", true);
-  }
-  const { ok, status } = response;
-  if (ok && told.results?.length) return finish(job, told.results);
-  const said = (told.detail ?? `the server answered with status ${status}`).replace(/\.?$/, ".");
-  const again = !(status >= 400 && status < 500) || status === 408 || status === 429; // not where the file is at fault
-  fail(job, status === 422 ? `${said} ${SCANS}` : said, again);
-}
-
-/** The server's response; while it is busy, waits as long as it asks and sends again. */
-async function send(file, say) {
-  for (let tries = 0; ; tries += 1) {
-    say("being read");
-    const form = new FormData();
-    form.append("files", file);
-    const response = await fetch("v1/predict?explain=true", { method: "POST", body: form });
-    if (response.status !== 503 || tries === TRIES) return response;
-    const asked = Number.parseFloat(response.headers.get("Retry-After"));
-    const seconds = Math.min(Number.isFinite(asked) ? Math.max(asked, 0) : 1, LONGEST_WAIT);
-    say(`The server is busy: trying again in ${seconds} s`);
-    await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-  }
-}
-
-function finish(job, results) {
-  const named = results.map((result) => ({ ...result, name: job.file.name })); // forms escape quotes in names
-  const others = named.slice(1).map(() => make("li"));
-  job.card.after(...others);
-  [job.card, ...others].forEach((card, i) => show(card, named[i]));
-  // Pictures and maps are not kept: they stand on the page, and would weigh megabytes in the download.
-  job.results = named.map(({ map, picture, overlay, ...rest }) => rest);
-  job.state = "done";
-}
-
-function fail(job, text, again) {
-  job.state = "failed";
-  job.results = [{ name: job.file.name, error: text }];
-  fill(job.card, "failed", make("h2", {}, job.file.name), make("p", {}, text));
-  if (!again) return;
-  const button = make("button", { className: "button quiet", type: "button" }, "Try again");
-  button.addEventListener("click", () => {
-    job.card.focus(); // the button goes, and the focus would be lost with it
-    wait(job);
-    work();
-  });
-  job.card.append(button);
-}
-
-function tell() {
-  const failed = jobs.filter((job) => job.state === "failed").length;
-  const done = jobs.filter((job) => job.state === "done").length + failed;
-  if (jobs.length) byId("progress").textContent = `${done} of ${jobs.length} done${failed ? `, ${failed} failed` : ""}`;
-  byId("download").disabled = done === 0;
-}
-
-// --- cards
-
-function fill(card, kind, ...children) {
-  card.className = kind;
-  card.replaceChildren(...children);
-}
-
-function show(card, result) {
-  const place = result.slice === undefined ? "" : `, slice ${result.slice}`;
-  const heading = make("h2", {}, `${result.name}${place}`);
-  if (result.error) return fill(card, "failed", heading, make("p", {}, result.error));
-  const said = make("div", {}, ...call(result), probabilities(result), facts(result));
-  fill(card, "answered", heading, figure(result), said);
-}
-
-function call({ state, label, likely, reasons, probabilities }) {
-  if (state === "answer") return [make("p", { className: "answer" }, words(label))];
-  const why = make("ul", { className: "reasons" }, ...reasons.map((reason) => make("li", {}, reason)));
-  if (state === "unsure") {
-    const either = likely.map((name) => `${words(name)} (${probabilities[name].toFixed(3)})`).join(" or ");
-    return [make("p", { className: "answer none" }, "Unsure"), make("p", {}, either), why];
-  }
-  return [
-    make("p", { className: "answer none" }, "No answer"),
-    why,
-    make("p", { className: "soft" }, `Nearest class: ${words(label)} (${probabilities[label].toFixed(3)})`),
-  ];
-}
-
-function figure({ name, label, picture, overlay }) {
-  const layer = make("img", { src: overlay, alt: "" });
-  const slider = make("input", { type: "range", min: 0, max: 100, value: OPACITY });
-  const percent = make("span", { ariaHidden: "true" }); // the slider tells its value itself
-  const lay = () => {
-    layer.style.opacity = slider.value / 100;
-    percent.textContent = `${slider.value} %`;
+async function answer(scan) {
+  scan.state = "reading";
+  const say = (text) => {
+    scan.note = text;
+    row(scan);
   };
-  slider.addEventListener("input", lay);
-  lay();
-  const scan = make("div", { className: "scan" }, make("img", { src: picture, alt: `The scan ${name}` }), layer);
-  const map = make("label", { className: "map" }, "Map", slider, percent);
-  return make("figure", {}, scan, map, make("figcaption", {}, `Bright: speaks for ${words(label)}`));
-}
-
-function probabilities({ label, probabilities }) {
-  const table = make("table", {}, make("caption", {}, "Probabilities"));
-  for (const [name, value] of Object.entries(probabilities)) {
-    const cell = make("td", {}, value.toFixed(3));
-    cell.style.setProperty("--share", value);
-    const row = make("tr", {}, make("th", { scope: "row" }, words(name)), cell);
-    row.classList.toggle("called", name === label);
-    table.append(row);
+  try {
+    // The picture of a scan that will be opened at once comes with its answer.
+    const results = await ask(scan.file, { explain: scan.batch.scans.size === 1 }, say);
+    if (!scans.includes(scan)) return; // removed meanwhile
+    scan.take(results);
+    unsaved = true;
+    join(scan);
+  } catch (error) {
+    if (!(error instanceof Failed)) throw error;
+    Object.assign(scan, { state: "failed", note: error.message, again: error.again });
+    row(scan);
   }
-  return table;
+  const { batch } = scan;
+  batch.pending -= 1;
+  if (batch.pending === 0 && batch.scans.size === 1) {
+    const [single] = batch.scans;
+    open(single, true);
+    single.card.scrollIntoView();
+  }
 }
 
-function facts({ prediction_sets, novelty }) {
-  const sets = Object.entries(prediction_sets).map(([level, names]) =>
-    names.length
-      ? `${level} % set: ${names.map(words).join(", ")}.`
-      : `${level} % set: empty, none of the classes is typical.`,
-  );
-  const far = `Novelty ${novelty.toFixed(2)}; above 1 it is likely no scan of the kind the network has learned from.`;
-  return make("div", { className: "facts soft" }, ...[...sets, far].map((text) => make("p", {}, text)));
+/** Files of one series are one scan: the first of them takes over the others. */
+function join(scan) {
+  const first = scan.series ? scans.find((other) => other !== scan && other.series === scan.series) : undefined;
+  if (first) {
+    first.merge(scan);
+    remove(scan);
+    if (first.open) open(first, true);
+  }
+  row(first ?? scan);
+}
+
+// --- the list
+
+function enlist(scan) {
+  const details = make("div", { id: `scan-${scan.id}`, className: "details", hidden: true });
+  const toggle = make("button", { type: "button", className: "row" });
+  toggle.setAttribute("aria-controls", details.id);
+  toggle.addEventListener("click", () => open(scan, !scan.open));
+  const away = button("×", () => discard(scan), { className: "away", ariaLabel: `Remove ${scan.path}` });
+  scan.card = make("li", {}, make("div", { className: "head" }, make("h2", {}, toggle), away), details);
+  scan.parts = { toggle, details, away };
+  row(scan);
+}
+
+/** Write the line of a scan. */
+function row(scan) {
+  const { toggle, away } = scan.parts;
+  const cells = [make("span", { className: "name" }, scan.path)];
+  if (scan.state === "done") {
+    const { result } = scan;
+    const [verdict, figure] = {
+      answer: [words(result.label), result.probabilities[result.label].toFixed(3)],
+      unsure: [`unsure: ${result.likely.map(words).join(" or ")}`, ""],
+    }[result.state] ?? ["no answer", ""];
+    cells.push(make("span", { className: "verdict" }, verdict), make("span", { className: "figure" }, figure));
+    if (scan.slices.length > 1) cells[0].append(make("span", { className: "soft" }, ` ${scan.place(scan.middle)}`));
+  } else {
+    cells.push(make("span", { className: "verdict" }, scan.state === "failed" ? "not read" : scan.note));
+  }
+  toggle.replaceChildren(...cells.flatMap((cell) => [cell, " "]));
+  toggle.disabled = scan.state !== "done" && scan.state !== "failed";
+  toggle.setAttribute("aria-expanded", Boolean(scan.open));
+  away.ariaLabel = `Remove ${scan.path}`;
+  scan.card.className = `is-${scan.state === "done" ? scan.result.state.replace(" ", "-") : scan.state}`;
+}
+
+function open(scan, wanted) {
+  scan.open = wanted;
+  const place = scan.parts.details;
+  place.hidden = !wanted;
+  row(scan);
+  if (!wanted) {
+    scan.forgetPictures();
+    place.replaceChildren();
+  } else if (scan.state === "failed") {
+    const again = button("Try again", () => {
+      scan.parts.toggle.focus(); // the button goes, and the focus would be lost with it
+      open(scan, false);
+      Object.assign(scan, { state: "waiting", note: "waiting for its turn" });
+      scan.batch = { scans: new Set([scan]), pending: 1 };
+      queue.push(scan);
+      row(scan);
+      work();
+    });
+    place.replaceChildren(make("p", {}, scan.note), ...(scan.again ? [again] : []));
+  } else {
+    details(scan, place, model);
+  }
+}
+
+function remove(scan) {
+  for (const list of [scans, queue]) if (list.includes(scan)) list.splice(list.indexOf(scan), 1);
+  scan.batch.scans.delete(scan);
+  scan.card.remove();
+}
+
+function discard(scan) {
+  const next = scan.card.nextElementSibling ?? scan.card.previousElementSibling;
+  if (scan.state === "waiting") scan.batch.pending -= 1;
+  remove(scan);
+  (next?.querySelector(".row:not(:disabled)") ?? byId("choose")).focus();
+  tell();
+}
+
+const ORDERS = {
+  added: (scan) => scans.indexOf(scan),
+  name: (scan) => scan.path,
+  answer: (scan) => scan.kind,
+  probability: (scan) => -Math.max(...Object.values(scan.result?.probabilities ?? { none: -1 })),
+  novelty: (scan) => -(scan.result?.novelty ?? -1),
+};
+
+/** Put the cards in the chosen order, and show those that are asked for. */
+function arrange() {
+  const key = ORDERS[byId("order").value];
+  const text = byId("named").value.toLowerCase();
+  const ordered = scans.map((scan) => [key(scan), scan]).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  const cards = ordered.map(([, { card }]) => card);
+  if (cards.some((card, i) => byId("cards").children[i] !== card)) byId("cards").replaceChildren(...cards);
+  for (const scan of scans) {
+    scan.card.hidden = (only && scan.kind !== only) || !scan.path.toLowerCase().includes(text);
+  }
+}
+
+let told = 0;
+
+/** Say how far it is, and how many scans have each answer; once a frame, however many answers come. */
+function tell() {
+  told ||= requestAnimationFrame(() => {
+    told = 0;
+    summarise();
+  });
+}
+
+function summarise() {
+  const failed = scans.filter((scan) => scan.state === "failed").length;
+  const done = scans.filter((scan) => scan.state === "done").length + failed;
+  byId("progress").textContent = `${done} of ${scans.length} done${failed ? `, ${failed} failed` : ""}`;
+  byId("list").hidden = !scans.length;
+  document.body.classList.toggle("busy", scans.length > 0);
+  for (const each of document.querySelectorAll(".take")) each.disabled = done === 0;
+  if (!scans.length) unsaved = false;
+
+  const several = scans.length > 1;
+  byId("tools").hidden = !several;
+  const kinds = [...(model.classes ?? []), "unsure", "no answer", "failed"];
+  const count = (kind) => scans.filter((scan) => scan.kind === kind).length;
+  if (only && !count(only)) only = "";
+  const chips = [["", scans.length], ...kinds.map((kind) => [kind, count(kind)])];
+  const shown = chips.filter(([, number]) => number).map(([kind, number]) => {
+    const name = kind === "" ? "all" : kind === "failed" ? "not read" : words(kind);
+    const chip = button(`${name} ${number}`, () => {
+      only = kind;
+      summarise();
+      [...byId("kinds-found").children].find((each) => each.dataset.kind === kind)?.focus();
+    }, { className: "chip" });
+    chip.dataset.kind = kind;
+    chip.setAttribute("aria-pressed", only === kind);
+    return chip;
+  });
+  byId("kinds-found").replaceChildren(...shown);
+  if (several) arrange();
 }
 
 // --- what the answers are worth, as the classifier's file states it
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const share = (value) => `${(100 * value).toFixed(1)} %`;
 
-function worth({ n, answered, images, error, missed, coverage_90, coverage_95 }) {
-  const parts = [`${percent(answered)} answered`];
-  if (error !== undefined) parts.push(`${percent(error)} of the answers wrong`);
-  if (missed !== undefined) parts.push(`${percent(missed)} of the tumours answered as healthy`);
-  if (coverage_90 !== undefined) parts.push(`the 90 % set held the true class in ${percent(coverage_90)}`);
-  if (coverage_95 !== undefined) parts.push(`the 95 % set in ${percent(coverage_95)}`);
+function worth({ images, n, answered, error, missed, coverage_90, coverage_95 }) {
+  const parts = [`${share(answered)} answered`];
+  if (error !== undefined) parts.push(`${share(error)} of the answers wrong`);
+  if (missed !== undefined) parts.push(`${share(missed)} of the tumours answered as healthy`);
+  if (coverage_90 !== undefined) parts.push(`the 90 % set held the true class in ${share(coverage_90)}`);
+  if (coverage_95 !== undefined) parts.push(`the 95 % set in ${share(coverage_95)}`);
   return make("li", {}, `${images} (${n} images): ${parts.join(", ")}.`);
 }
 
-async function tellWorth() {
-  const response = await fetch("v1/model").catch(() => null);
-  const { measured = [] } = response?.ok ? await response.json() : {};
+async function introduce() {
+  model = await facts();
+  const { measured = [], expects = "", report, sha256 = "" } = model;
   byId("worth").hidden = measured.length === 0;
   byId("measured").replaceChildren(...measured.map(worth));
+  const said = expects ? [`It is meant for ${expects}. `] : [];
+  if (measured.length) {
+    const [{ images, n, answered, error }] = measured;
+    const wrong = error === undefined ? "" : `, and ${share(error)} of these answers were wrong`;
+    said.push(`Measured on ${images} (${n} images): ${share(answered)} were answered${wrong}. `);
+  }
+  if (report) said.push(make("a", { href: "report" }, "Report of all scores"));
+  byId("expects").replaceChildren(...said);
+  byId("model").textContent = sha256 && `Classifier ${sha256.slice(0, 12)}. `;
+  tell();
 }
 
-tellWorth();
+introduce();
 
 // --- ways in and out
 
-// A button of our own: the wording of a file input is the browser's, which would always say that no file is chosen.
-byId("choose").addEventListener("click", () => byId("files").click());
-byId("files").addEventListener("change", ({ target }) => {
-  add(target.files);
-  target.value = ""; // so that the same file can be chosen once more
+// Buttons of our own: the wording of a file input is the browser's, which would always say that no file is chosen.
+for (const [opener, input, folder] of [["choose", "files", false], ["choose-folder", "folder", true]]) {
+  byId(opener).addEventListener("click", () => byId(input).click());
+  byId(input).addEventListener("change", ({ target }) => {
+    add(named(target.files), { folder });
+    target.value = ""; // so that the same file can be chosen once more
+  });
+}
+for (const sample of document.querySelectorAll(".sample")) {
+  sample.addEventListener("click", async () => {
+    const response = await fetch(sample.dataset.file);
+    add(named([new File([await response.blob()], sample.dataset.file.split("/").pop(), { type: "image/jpeg" })]));
+  });
+}
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) add(named(event.clipboardData.files));
 });
-document.addEventListener("paste", (event) => add(event.clipboardData.files));
 document.addEventListener("dragover", (event) => {
   if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();
@@ -216,15 +281,26 @@ document.addEventListener("dragover", (event) => {
 document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) document.body.classList.remove("dragging"); // out of the window
 });
-document.addEventListener("drop", (event) => {
+document.addEventListener("drop", async (event) => {
   document.body.classList.remove("dragging");
-  if (!event.dataTransfer.files.length) return;
+  if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();
-  add(event.dataTransfer.files);
+  const { files, folder } = await dropped(event.dataTransfer);
+  add(files, { folder });
 });
-byId("download").addEventListener("click", () => {
-  const text = JSON.stringify({ results: jobs.flatMap((job) => job.results) }, null, 2);
-  const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  make("a", { href: address, download: "answers.json" }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+byId("order").addEventListener("change", arrange);
+byId("named").addEventListener("input", arrange);
+byId("clear").addEventListener("click", () => {
+  [...scans].forEach(remove);
+  tell();
+  byId("choose").focus();
+});
+for (const [id, write] of [["save-json", saveJson], ["save-csv", saveCsv]]) {
+  byId(id).addEventListener("click", () => {
+    write(scans, model);
+    unsaved = false;
+  });
+}
+addEventListener("beforeunload", (event) => {
+  if (unsaved) event.preventDefault();
 });
