@@ -8,30 +8,39 @@ SERVING := .venv-serving
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .DEFAULT_GOAL := help
 
+# Targets are listed by group, with the variables they take, what they write, and how long the slow ones take on two cores.
 .PHONY: help
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n -e 's/^##@ \(.*\)/\n\1/p' -e 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+# One line where the interpreter is missing or of another version.
+CHECK_PYTHON = @command -v $(PYTHON) > /dev/null || { echo "error: expected a Python interpreter, found no $(PYTHON): install Python 3.11 to 3.13, or set PYTHON=/path/to/python" >&2; exit 1; }; \
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: expected Python 3.11 to 3.13, found %d.%d: set PYTHON=/path/to/python" % sys.version_info[:2])'
 
 $(VENV)/.locked: requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: expected Python 3.11 to 3.13, found %d.%d: set PYTHON=/path/to/python" % sys.version_info[:2])'
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
+##@ Start
+
 .PHONY: setup
-setup: $(VENV)/.locked  ## only create the environment
+setup: $(VENV)/.locked  ## create the environment in .venv (some minutes the first time; every target that needs it does so)
 
 .PHONY: demo
-demo: $(VENV)/.locked  ## run the whole pipeline on simulated scans, in .demo; needs no data set and no account
+demo: $(VENV)/.locked  ## run the whole pipeline on simulated scans, into .demo (3 min); needs no data set and no account
 	@python tools/scratch.py .demo --params demo.yaml
-	@echo "Look at .demo/plots/*.png, .demo/metrics/test.json and the scans in .demo/data/raw"
+	@echo "Done: open .demo/report/index.html; the scores are in .demo/metrics/test.json, the scans in .demo/data/raw"
+
+##@ Develop
 
 .PHONY: test
-test: $(VENV)/.locked  ## run the tests
+test: $(VENV)/.locked  ## run the tests (25 min)
 	@python -m pytest -q --numprocesses=auto --dist=loadfile
 
 .PHONY: test-fast
-test-fast: $(VENV)/.locked  ## run only the tests without training, browser, server or new environment
+test-fast: $(VENV)/.locked  ## run only the tests without training, browser, server or new environment (1 min)
 	@python -m pytest -q --numprocesses=auto --dist=loadfile -m "not slow"
 
 .PHONY: lint
@@ -39,13 +48,15 @@ lint: $(VENV)/.locked  ## check style and format
 	@ruff check .
 	@ruff format --check .
 
+##@ Run the pipeline
+
 .PHONY: repro
-repro: $(VENV)/.locked  ## run the stages that changed, on the data set named in params.yaml
+repro: $(VENV)/.locked  ## run the stages that changed (45 min for all): metrics, plots, report/index.html, the classifier
 	@[ -e .git ] || dvc config --local core.no_scm true
 	@dvc repro
 
 .PHONY: quick
-quick: $(VENV)/.locked git  ## run the pipeline for fold 0 only, as a DVC experiment
+quick: $(VENV)/.locked git  ## the same for fold 0 only, as a DVC experiment (15 min)
 	@dvc exp run --set-param 'run.folds=[0]'
 
 # The main source alone: what one split or another does is not to be blurred by the others.
@@ -53,14 +64,14 @@ SECOND ?= navoneel
 ALONE := --set-param 'run.folds=[0]' -S data.sources.$(SECOND).role=external
 
 .PHONY: effect
-effect: $(VENV)/.locked git  ## effect of leakage on the score: fold 0 with three ways to split, as experiments
+effect: $(VENV)/.locked git  ## effect of leakage on the score: fold 0 with three ways to split, as experiments (40 min)
 	@dvc exp run --name split-patient $(ALONE)
 	@dvc exp run --name split-random $(ALONE) -S split.strategy=random -S split.on_leak=report
 	@dvc exp run --name split-official $(ALONE) -S split.strategy=official -S split.on_leak=report
 	@dvc exp show --drop '.*' --keep 'Experiment|split.strategy|.*_test.macro_f1$$|.*official_(leaked|clean).accuracy$$'
 
 .PHONY: leave-out
-leave-out: $(VENV)/.locked git  ## score on a source that was never learned from: fold 0, SECOND=navoneel external
+leave-out: $(VENV)/.locked git  ## score on a source that was never learned from, as an experiment (10 min): SECOND=navoneel
 	@dvc exp run --name leave-out $(ALONE)
 	@dvc exp show --drop '.*' --keep 'Experiment|.*$(SECOND)(_shared|_clean)?.(tumour.(roc_auc|sensitivity|specificity)|selective.missed)$$'
 
@@ -70,35 +81,42 @@ SCRATCH := -S preprocess.image_size=128 -S model.backbone=compact -S model.weigh
 	-S train.repeats=1 -S train.augment.bias=0.2 -S train.augment.blur=0.5 -S train.augment.noise=0.05 -S train.augment.erase=0.0
 
 .PHONY: scratch
-scratch: $(VENV)/.locked git  ## train the project's own network from scratch instead, as an experiment
+scratch: $(VENV)/.locked git  ## train the project's own network from scratch instead, as an experiment (50 min)
 	@dvc exp run --name scratch $(SCRATCH)
 	@dvc exp show --drop '.*' --keep 'Experiment|model.backbone|.*patient_test.macro_f1$$|.*validation.json:macro_f1$$'
 
 .PHONY: sweep
-sweep: $(VENV)/.locked git  ## search for better parameters on validation images: sweep.yaml, TRIALS=20, STORAGE=URL
+sweep: $(VENV)/.locked git  ## search for better parameters on validation images, into sweep.db (hours): TRIALS=20 STORAGE=URL
 	@python tools/sweep.py --trials $(or $(TRIALS),20) $(if $(STORAGE),--storage $(STORAGE))
 
 $(SERVING)/.locked: requirements-serving.txt requirements-readers.txt pyproject.toml
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv --clear $(SERVING)
 	$(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-serving.txt -r requirements-readers.txt
 	$(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+##@ Predict
+
 .PHONY: serve
-serve: $(SERVING)/.locked  ## serve predictions over HTTP and on a web page, http://127.0.0.1:8000: PORT=8000
-	@$(SERVING)/bin/brain-tumor serve --port $(or $(PORT),8000)
+serve: $(SERVING)/.locked  ## serve predictions over HTTP and on a web page, with the report if there is one: PORT=8000
+	@$(SERVING)/bin/brain-tumor serve --port $(or $(PORT),8000) $(if $(wildcard report/index.html),--report report/index.html)
+
+##@ Results and data
 
 .PHONY: compare
 compare: $(VENV)/.locked git  ## compare two commits or experiments, with a paired bootstrap of the scores: A=main B=sweep-7
 	@python tools/compare.py $(or $(A),HEAD~1) $(or $(B),HEAD)
 
 .PHONY: accept-data
-accept-data: $(VENV)/.locked  ## accept a Kaggle set as it is now and rewrite its manifest: SOURCE=name in data.sources
+accept-data: $(VENV)/.locked  ## accept a Kaggle set as it is now, and rewrite its manifest: SOURCE=name in data.sources
 	@[ -n "$(SOURCE)" ] || { echo "error: expected SOURCE=name of one of data.sources in params.yaml" >&2; exit 1; }
 	@python stages/download.py --source $(SOURCE) --accept
 
+##@ Maintain
+
 .PHONY: lock
-lock: $(VENV)/.locked  ## write the locks again from the requirements*.in
+lock: $(VENV)/.locked  ## write the requirements*.txt again from the requirements*.in
 	@compile() { \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --output-file "$$@"; \
 	}; \

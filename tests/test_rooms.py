@@ -109,8 +109,15 @@ for name, script in {[(name, scripts[name]) for name in names]!r}:
     loaded[name] = sorted({{parts[1] for parts in own}}), "tensorflow" in sys.modules
 print(json.dumps(loaded))
 """)
+    all_rooms = {dep.removeprefix("src/brain_tumor/") for stage in STAGES.values() for dep in stage["deps"]}
+    all_rooms = {name for name in all_rooms if name in ORDER}
+    assert all_rooms == set(ORDER) - {"serving"}
     for name, (rooms, tensorflow) in json.loads(run(sys.executable, str(program), cwd=ROOT).stdout).items():
         named = [dep.removeprefix("src/brain_tumor/") for dep in STAGES[name]["deps"] if dep[:4] == "src/"]
+        if name == "report":  # states the fingerprint of all code that stages depend on
+            assert set(rooms) - PLUMBING <= set(named) and sorted(named) == ["__init__.py", *sorted(all_rooms)]
+            assert "stages" in STAGES[name]["deps"]
+            continue
         assert sorted(named) == sorted(set(rooms) - PLUMBING), name
         assert scripts[name] in STAGES[name]["deps"]
         assert tensorflow == (name not in WITHOUT_TENSORFLOW), name

@@ -54,7 +54,7 @@ def gallery_html(path: Path | str, cells: Sequence[tuple[np.ndarray, str]], titl
         cells: pictures, (h, w) uint8 grey or (h, w, 3) uint8 RGB, and captions, which may have several lines.
         title: of the page; if there are no cells, it says so.
     """
-    items = "\n".join(_item(picture, caption) for picture, caption in cells)
+    items = "\n".join(_item(number, *cell) for number, cell in enumerate(cells, start=1))
     edge = 22 if cells and cells[0][0].shape[1] > 1.5 * cells[0][0].shape[0] else 11
     title = title if len(cells) else f"{title}: none"
     write_text(path, _PAGE.format(title=escape(title), cells=items, edge=edge))
@@ -101,9 +101,9 @@ def kinds_html(path: Path | str, pictures: dict[str, np.ndarray], title: str) ->
     gallery_html(path, [(side_by_side(images[:4]), kind) for kind, images in pictures.items()], title)
 
 
-def _item(picture: np.ndarray, caption: str) -> str:
+def _item(number: int, picture: np.ndarray, caption: str) -> str:
     colours = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     content = base64.b64encode(cv2.imencode(".jpg", colours, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]).decode()
     height, width = picture.shape[:2]
     source = f'src="data:image/jpeg;base64,{content}" width="{width}" height="{height}"'
-    return f'<li><img {source} alt="{escape(caption.splitlines()[0])}">{escape(caption)}</li>'
+    return f'<li><img {source} alt="Picture {number}">{escape(caption)}</li>'
