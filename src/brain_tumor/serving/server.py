@@ -4,6 +4,7 @@ Uploads stay in memory. Errors are answered with problem details (RFC 9457), nev
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -89,10 +90,17 @@ def serve(classifier: Classifier, limits: Limits, listening: socket, report: Pat
         listening: socket to accept connections from.
         report: see `make_app`.
     """
-    host, port = listening.getsockname()[:2]
-    options = {"server_header": False, "timeout_graceful_shutdown": 10}
-    config = uvicorn.Config(make_app(classifier, limits, report), host=host, port=port, **options)
-    uvicorn.Server(config).run(sockets=[listening])
+    app = make_app(classifier, limits, report)
+    _Server(uvicorn.Config(app, server_header=False, timeout_graceful_shutdown=10)).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Start, and say where: uvicorn itself says so only of sockets that it has opened."""
+        await super().startup(sockets)
+        for host, port, *_ in (listening.getsockname() for listening in sockets or ()):
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            logging.getLogger("uvicorn.error").info("Uvicorn running on %s (Press CTRL+C to quit)", address)
 
 
 def make_app(classifier: Classifier, limits: Limits, report: Path | None = None) -> FastAPI:
