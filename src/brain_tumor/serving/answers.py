@@ -3,9 +3,8 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from brain_tumor.imaging.decoding import UnreadableImage
 from brain_tumor.serving.classifier import Classifier, Prediction
@@ -72,6 +71,12 @@ def answer(classifier: Classifier, files: Sequence[File], **options) -> list[Ans
 def stream(classifier: Classifier, files: Iterable[File], **options) -> Iterator[Answer]:
     """The same for any number of files, on all cores; at most some 16 files per core are in memory at a time."""
     pending, remaining, workers = deque(), iter(files), cores()
+    if len(first := list(islice(remaining, 2))) < 2:  # one file needs no other thread, nor the 10 ms to import them
+        yield from answer(classifier, first, **options)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    remaining = chain(first, remaining)
     with ThreadPoolExecutor(workers) as pool:
         while batch := list(islice(remaining, _AT_ONCE)):
             pending.append(pool.submit(answer, classifier, batch, **options))

@@ -1,7 +1,6 @@
 """Shared by the readers: choice of slices, grey levels, and errors in one line."""
 
 import importlib
-import logging
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -48,6 +47,8 @@ def optional_reader(kind: str, package: str) -> Iterator[None]:
             raise UnreadableImage(
                 f"{kind} files need the optional readers: pip install 'brain-tumor[readers]'"
             ) from error
+        import logging
+
         logger = logging.getLogger(package)
         level = logger.level
         logger.setLevel(logging.CRITICAL + 1)
