@@ -46,7 +46,7 @@ from pathlib import Path
 import numpy as np
 from brain_tumor import Classifier
 from brain_tumor.serving.answers import File, answer
-from brain_tumor.serving.output import as_line
+from brain_tumor.serving.command.lines import Lines
 model, folder, wanted = sys.argv[1:]
 classifier = Classifier.load(model)
 answer(classifier, [File("whole.dcm", sys.stdin.buffer.read)], wanted=wanted)  # the import of the readers is no hang
@@ -56,7 +56,8 @@ for path in sorted(Path(folder).iterdir()):
     start = time.process_time()
     found = answer(classifier, [File(path.name, lambda: data)], wanted=wanted)
     seconds = time.process_time() - start
-    print(json.dumps([seconds, [each.error for each in found], [as_line(each) for each in found]]), flush=True)
+    lines = Lines(classifier.metadata.classes, [path.name], coloured=False)
+    print(json.dumps([seconds, [each.error for each in found], [lines.line(each) for each in found]]), flush=True)
 """
 
 

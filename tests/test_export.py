@@ -1,12 +1,15 @@
 """The exported file: the network's own answers, thresholds from images that it did not learn from, a format to keep."""
 
+import hashlib
 import io
 import json
 import shutil
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from threading import Barrier
 
 import keras
 import numpy as np
@@ -20,6 +23,7 @@ from settings import PARAMS
 from sklearn.metrics import accuracy_score, f1_score
 
 from brain_tumor.errors import PipelineError
+from brain_tumor.exported import network as exported_network
 from brain_tumor.exported.classifier_file import Exported, Metadata, read_exported, write_exported
 from brain_tumor.exported.network import Network
 from brain_tumor.exported.novelty import Novelty
@@ -29,7 +33,7 @@ from brain_tumor.networks.saving import load_model
 from brain_tumor.prediction.litert import in_float32, to_litert
 from brain_tumor.prediction.maps import explained, outputs
 from brain_tumor.serving.classifier import Classifier
-from brain_tumor.serving.cli import main
+from brain_tumor.serving.command.cli import main
 from brain_tumor.tables.store import Store
 
 pytestmark = pytest.mark.slow
@@ -179,6 +183,29 @@ def test_the_same_weights_give_the_same_bytes():
     assert contents[0] == contents[1]
 
 
+def test_threads_that_share_a_network_get_the_answers_of_one_alone(monkeypatch):
+    made, own = [], exported_network.Interpreter
+    monkeypatch.setattr(exported_network, "Interpreter", lambda **options: made.append(1) or own(**options))
+    alone, shared = Classifier.load(), Classifier.load()
+    size = alone.preprocessing.size
+    images = np.random.default_rng(0).integers(0, 256, (40, size, size), dtype=np.uint8)
+    expected = [alone.predict_prepared(images[i : i + 1])[0] for i in range(40)]
+    assert len(made) == 2  # one each
+    assert len({tuple(one.probabilities.values()) for one in expected}) == 40  # no answer passes for another
+    start = Barrier(8)
+
+    def work(k: int) -> list:
+        start.wait()
+        return [(i, shared.predict_prepared(images[i : i + 1])[0]) for i in range(k, 40, 8)]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = dict(pair for part in pool.map(work, range(8)) for pair in part)
+    assert len(made) <= 1 + 8
+    for i, one in enumerate(expected):
+        assert (found[i].probabilities, found[i].novelty) == (one.probabilities, one.novelty)
+        assert all(np.array_equal(found[i].maps[name], one.maps[name]) for name in one.maps)
+
+
 # --- what a run exports
 
 
@@ -311,6 +338,7 @@ def test_the_file_answers_as_the_network_that_learned_from_all_patients_or_from_
     exported, whole = read_exported(loose / FILE), len(folds_of(loose)) == 3
     about = exported.metadata
     assert about.fold is (None if whole else 0) and about.healthy_class == "no_tumor"
+    assert about.expects == PARAMS.export.expects
     path = loose / ("data/final/model.keras" if whole else "models/fold-0/model.keras")
     trained, metadata = load_model(path)
     for name in ("classes", "preprocessing", "backbone", "data_fingerprint"):
@@ -559,6 +587,19 @@ def test_the_metadata_of_each_format():
     assert (about.healthy_class, about.measured, about.fold) == ("", [], 0)
     assert len(about.confidence) == len(about.classes) and len(set(about.confidence)) == 1
     assert read_exported(GOLDEN / "classifier-2.tflite").metadata == golden().metadata
+    assert about.expects == golden().metadata.expects == ""  # files of before that was stated
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_classifier_knows_its_file(version, tmp_path):
+    golden = GOLDEN / f"classifier-{version}.tflite"
+    again = rewritten(golden, tmp_path / "again.tflite", expects="spots, ž")
+    for path, number in ((golden, version), (again, 2)):
+        digest = run("sha256sum", str(path), cwd=tmp_path).stdout.split()[0]
+        assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+        for found in (read_exported(path), Classifier.load(path)):
+            assert (found.format_version, found.sha256) == (number, digest)
+    assert found.metadata.expects == "spots, ž"
 
 
 def test_the_golden_file_is_what_it_would_be_today(tmp_path):
@@ -577,7 +618,11 @@ def test_the_golden_file_is_what_it_would_be_today(tmp_path):
 
 
 def test_the_same_content_gives_the_same_bytes_and_is_read_back(small_run, tmp_path):
-    for source in (small_run / FILE, GOLDEN / "classifier-2.tflite"):
+    # The golden file is older than `expects`, which is then written as not stated.
+    write_exported(tmp_path / "with.tflite", read_exported(GOLDEN / "classifier-2.tflite"))
+    older, newer = read_exported(GOLDEN / "classifier-2.tflite"), read_exported(tmp_path / "with.tflite")
+    assert (newer.network, newer.metadata) == (older.network, older.metadata)
+    for source in (small_run / FILE, tmp_path / "with.tflite"):
         write_exported(tmp_path / "again.tflite", read_exported(source))
         assert (tmp_path / "again.tflite").read_bytes() == source.read_bytes()
     # A file of format 1 is written as one of format 2, which says the same.

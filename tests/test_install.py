@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+import brain_tumor
+
 LIMIT = 360_000_000
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -45,6 +47,23 @@ def test_it_is_small_and_brings_no_pipeline(installed):
     assert not names & {"tensorflow", "keras", "dvc", "pandas", "sklearn", "matplotlib", "scipy", "pydicom", "nibabel"}
 
 
+def test_its_version_is_that_of_the_source(installed, tmp_path):
+    told = "from importlib.metadata import metadata; print(metadata('brain-tumor')['Version'])"
+    shown = [
+        subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True).stdout
+        for command in ([installed / "bin/python", "-c", told], [installed / "bin/brain-tumor", "--version"])
+    ]
+    assert shown == [f"{brain_tumor.__version__}\n", f"brain-tumor {brain_tumor.__version__}\n"]
+    assert brain_tumor.__version__.count(".") == 2
+
+
+def test_its_shell_completion_is_there(installed, tmp_path):
+    variables = {"_ARGCOMPLETE": "1", "COMP_LINE": "brain-tumor se", "COMP_POINT": "14", "COMP_TYPE": "9"}
+    command = f"{installed / 'bin/brain-tumor'} 8>&1 9>/dev/null >/dev/null"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, env=variables)
+    assert done.stdout.strip() == "serve", done.stderr
+
+
 def test_it_predicts_at_once_and_says_how_to_read_more(installed, tmp_path):
     command = [installed / "bin/brain-tumor", "predict", "--json", GOLDEN / "scan.png"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
@@ -56,7 +75,7 @@ def test_it_predicts_at_once_and_says_how_to_read_more(installed, tmp_path):
     (tmp_path / "series.dcm").write_bytes(bytes(128) + b"DICM" + bytes(100))
     command = [installed / "bin/brain-tumor", "predict", "series.dcm"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
-    assert done.returncode == 1 and "pip install 'brain-tumor[readers]'" in done.stdout
+    assert done.returncode == 2 and "pip install 'brain-tumor[readers]'" in done.stdout
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -77,7 +96,9 @@ def test_its_page_is_there(installed, tmp_path):
         "from brain_tumor.serving.server import Limits, make_app\n"
         "from brain_tumor.serving import server\n"
         "make_app(Classifier.load(), Limits())\n"
-        "print(*sorted(path.name for path in server._WEB.iterdir()))"
+        "print(*sorted(str(path.relative_to(server._WEB)) for path in server._WEB.rglob('*.*')))"
     )
     done = subprocess.run([installed / "bin/python", "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.split() == ["index.html", "page.css", "page.js"], done.stderr
+    web = ROOT / "src/brain_tumor/serving/web"
+    expected = sorted(str(path.relative_to(web)) for path in web.rglob("*.*"))
+    assert done.stdout.split() == expected and {"index.html", "samples/glioma.jpg"} < set(expected), done.stderr

@@ -131,13 +131,13 @@ def test_pages_are_slices(deep, negative):
     written = [tiff_page((highest - p).astype(p.dtype), 0) if negative else tiff_page(p) for p in stored]
     data = tiff(*written)
     got = read_scans("x.tif", data, "all")
-    assert [scan.slice for scan in got] == [0, 1, 2, 3]
+    assert [scan.slice for scan in got] == [0, 1, 2, 3] and {scan.slices for scan in got} == {4}
     assert all(np.abs(scan.pixels - levels(page)).max() <= 1 for scan, page in zip(got[1:], PAGES[1:], strict=True))
     assert not got[0].pixels.any()
     (middle,) = read_scans("x.tif", data)
-    assert middle.slice == 2 and np.array_equal(middle.pixels, got[2].pixels)
+    assert (middle.slice, middle.slices) == (2, 4) and np.array_equal(middle.pixels, got[2].pixels)
     (chosen,) = read_scans("x.tif", data, 3)
-    assert chosen.slice == 3 and np.array_equal(chosen.pixels, got[3].pixels)
+    assert (chosen.slice, chosen.slices) == (3, 4) and np.array_equal(chosen.pixels, got[3].pixels)
     assert "one of 4 slices" in refusal(data, wanted=4)
     assert "4 pages" in refusal(data, max_pixels=sum(page.size for page in PAGES) - 1)
     with pytest.raises(UnreadableImage, match="got 4 pages"):  # a training image is one picture
@@ -152,9 +152,11 @@ def test_thumbnails_and_masks_are_no_pages():
         [small, tiff_page(DEEP), tiff_page(H8, subfile=4)],
     ):
         (scan,) = read_scans("x.tif", tiff(*pages), "all")
-        assert scan.slice is None and np.abs(scan.pixels - levels(H16)).max() <= 1
+        assert (scan.slice, scan.slices) == (None, 1) and np.abs(scan.pixels - levels(H16)).max() <= 1
     got = read_scans("x.tif", tiff(tiff_page(H8), small, tiff_page(DEEP)), "all")
-    assert [scan.slice for scan in got] == [0, 1] and np.abs(got[1].pixels - levels(H16)).max() <= 1
+    assert [(scan.slice, scan.slices) for scan in got] == [(0, 2), (1, 2)] and np.abs(
+        got[1].pixels - levels(H16)
+    ).max() <= 1
     assert decode(tiff(small)).shape == (24, 20)
 
 
@@ -163,14 +165,16 @@ def test_frames_of_an_animation_are_slices(form):
     first, *others = [Image.fromarray(page) for page in PAGES[:3]]
     data = saved(first, form, save_all=True, append_images=others, **({"lossless": True} if form == "WEBP" else {}))
     got = read_scans("x", data, "all")
-    assert [scan.slice for scan in got] == [0, 1, 2]
+    assert [(scan.slice, scan.slices) for scan in got] == [(0, 3), (1, 3), (2, 3)]
     assert all(np.abs(scan.pixels.astype(int) - page).max() <= 2 for scan, page in zip(got, PAGES, strict=False))
-    assert [scan.slice for scan in read_scans("x", data)] == [1]
+    assert [(scan.slice, scan.slices) for scan in read_scans("x", data)] == [(1, 3)]
     assert "pixels" in refusal(data, max_pixels=2 * H8.size)
     with pytest.raises(UnreadableImage, match="got 3 pages"):
         decode(data)
     (still,) = read_scans("x", saved(others[0], form, **({"lossless": True} if form == "WEBP" else {})), "all")
-    assert still.slice is None and np.array_equal(still.pixels, H8)
+    assert (still.slice, still.slices, still.series, still.position) == (None, 1, "", None) and np.array_equal(
+        still.pixels, H8
+    )
 
 
 # --- transparency: what is hidden stays hidden, on black

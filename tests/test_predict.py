@@ -1,8 +1,10 @@
-"""The command line and the library as a user of predictions meets them."""
+"""The answers of the command and the library as a user of predictions meets them; test_command.py has the rest."""
 
+import base64
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +19,13 @@ from rewritten import giving, giving_all_states, rewritten
 
 from brain_tumor import Classifier
 from brain_tumor.imaging.decoding import UnreadableImage, decode
+from brain_tumor.serving.answers import File, answer
+from brain_tumor.serving.classifier import Prediction
+from brain_tumor.serving.output import as_json
 
 FILE = "src/brain_tumor/serving/classifier.tflite"
 GOLDEN = Path(__file__).parent / "golden"
+RESEARCH = "Research use only: not a medical device, not for diagnosis."
 MEASURED = [
     {"images": "first: new patients", "n": 120, "answered": 0.754, "error": 0.0512, "missed": 0.0126}
     | {"coverage_90": 0.9, "coverage_95": 0.9617},
@@ -27,11 +33,13 @@ MEASURED = [
 ]
 
 
-def predict(project: Path, *arguments: object, code: int = 0, **variables: str) -> subprocess.CompletedProcess:
-    """Run the command in a project, with the code of this tree and the project's classifier."""
-    command = [sys.executable, "-m", "brain_tumor", "predict", "--model", project / FILE, *arguments]
+def predict(
+    project: Path, *arguments: object, code: int = 0, cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess:
+    """Run the command with the code of this tree and a project's classifier."""
+    command = list(map(str, [sys.executable, "-m", "brain_tumor", "predict", "--model", project / FILE, *arguments]))
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", **variables}
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=120)
     assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr and "TensorFlow" not in done.stderr
     return done
@@ -52,14 +60,32 @@ def scans(small_run, tmp_path_factory) -> Path:
     return folder
 
 
+def columns(line: str) -> list[str]:
+    """Name, verdict and what supports it."""
+    return re.split(" {2,}", line, maxsplit=2)
+
+
+def expected(said: Prediction) -> list[str]:
+    """Verdict and what supports it, as a line of text has them."""
+    first, second, *_ = sorted(said.probabilities, key=said.probabilities.get, reverse=True)
+    named = {name: name.replace("_", " ") for name in said.probabilities}
+    near = {name: f"{named[name]} {p:.3f}" for name, p in said.probabilities.items()}
+    inside = ", ".join(named[name] for name in said.sets[95]) or "none"
+    end, reasons = f"  (95 % set: {inside}; novelty {said.novelty:.2f})", "; ".join(said.reasons)
+    return {
+        "answer": [named[first], f"{said.probabilities[first]:.3f}{end}"],
+        "unsure": ["unsure", f"{near[first]} or {near[second]}: {reasons}{end}"],
+        "no answer": ["no answer", f"{reasons}; nearest: {near[first]}{end}"],
+    }[said.state]
+
+
 def test_one_file(small_run, scans):
     scan = scans / "b/scan 0.jpg"
     done = predict(small_run, scan)
-    said = Classifier.load(small_run / FILE).predict(scan)
     (line,) = done.stdout.splitlines()
-    assert line.startswith(f"{scan}: ") and f"{said.label} {said.probabilities[said.label]:.3f}" in line
-    assert ("no answer" in line) == (said.state == "no answer") and all(reason in line for reason in said.reasons)
-    assert "Research use only" in done.stderr and "slices" not in done.stderr
+    assert columns(line) == [str(scan), *expected(Classifier.load(small_run / FILE).predict(scan))]
+    first, *others = done.stderr.splitlines()  # a summary of one answer would only say it again
+    assert first == RESEARCH and all(each.startswith("Measured on ") for each in others)
 
 
 def test_the_three_states_of_one_file(small_run, scans, tmp_path):
@@ -69,16 +95,7 @@ def test_the_three_states_of_one_file(small_run, scans, tmp_path):
         first, second, *_ = sorted(said.probabilities, key=said.probabilities.get, reverse=True)
         assert (said.state, said.likely) == (state, {"answer": [first], "unsure": [first, second]}.get(state, []))
         (line,) = predict(small_run, "--model", model, scan).stdout.splitlines()
-        named = {name: f"{name} {said.probabilities[name]:.3f}" for name in said.probabilities}
-        reason = "; ".join(said.reasons)
-        start = {
-            "answer": f"{named[first]} (",
-            "unsure": f"unsure, {named[first]} or {named[second]}: {reason} (",
-            "no answer": f"no answer, {reason}; nearest: {named[first]} (",
-        }
-        assert line.startswith(f"{scan}: {start[state]}")
-        shown = [name for name, text in named.items() if text in line]
-        assert sorted(shown) == sorted([first, second] if state == "unsure" else [first])
+        assert columns(line) == [str(scan), *expected(said)]
         assert line.count("is needed") == len(said.reasons) == (state != "answer")
 
         told = json.loads(predict(small_run, "--model", model, scan, "--json").stdout)
@@ -93,36 +110,59 @@ def test_a_novel_picture_gets_no_answer_however_sure_the_network_is(small_run, s
     scan, model = scans / "b/scan 0.jpg", tmp_path / "model.tflite"
     rewritten(small_run / FILE, model, novelty=1e-6, confidence=[0.0] * 4)
     (line,) = predict(small_run, "--model", model, scan).stdout.splitlines()
-    assert line.startswith(f"{scan}: no answer, it looks like no scan the network has learned from (novelty ")
+    name, verdict, support = columns(line)
+    assert (name, verdict) == (str(scan), "no answer")
+    assert support.startswith("it looks like no scan the network has learned from (novelty ")
     assert "is needed" not in line and "; nearest: " in line
 
 
-def test_the_summary_counts_the_states_and_says_what_answers_are_worth(small_run, scans, tmp_path):
-    files = sorted(path for path in scans.rglob("scan *.jpg"))
-    model = giving_all_states(files, small_run / FILE, tmp_path / "model.tflite", measured=MEASURED)
-    counts = Counter(Classifier.load(model).predict(file).state for file in files)
-    assert counts.total() == 12 and len(counts) == 3
-    expected = [
-        f"slices: 12, answered: {counts['answer']}, unsure: {counts['unsure']}, no answer: {counts['no answer']}; "
-        "unreadable files: 1. Research use only: not a medical device, not for diagnosis.",
-        "Measured on first: new patients (120 images): 75% answered, 5.1% of the answers wrong, "
-        "1.3% of the tumours answered as healthy, 90 % set right in 90.0%, 95 % set right in 96.2%.",
-        "Measured on second: another hospital (8 images): 0% answered, 0.0% of the tumours answered as healthy.",
+@pytest.fixture(scope="module")
+def mixed(small_run, scans, tmp_path_factory) -> Path:
+    """A classifier that gives the scans all three states."""
+    files, model = sorted(scans.rglob("scan *.jpg")), tmp_path_factory.mktemp("mixed") / "model.tflite"
+    return giving_all_states(files, small_run / FILE, model, measured=MEASURED)
+
+
+def test_the_summary_counts_answers_and_states_and_says_what_answers_are_worth(small_run, scans, mixed):
+    told = [Classifier.load(mixed).predict(file) for file in sorted(scans.rglob("scan *.jpg"))]
+    states = Counter(said.state for said in told)
+    assert states.total() == 12 and len(states) == 3
+    answered = Counter(said.label for said in told if said.state == "answer")
+    shares = [f"{answered[name]} {name.replace('_', ' ')}" for name in Classifier.load(mixed).metadata.classes]
+    end = [
+        f"12 slices: {', '.join(shares)}; {states['unsure']} unsure, {states['no answer']} no answer; "
+        "1 file could not be read.",
+        RESEARCH,
+        "Measured on first: new patients (120 images): 75.4 % answered, 5.1 % of the answers wrong, "
+        "1.3 % of the tumours answered as healthy, 90 % set right in 90.0 %, 95 % set right in 96.2 %.",
+        "Measured on second: another hospital (8 images): 0.0 % answered, 0.0 % of the tumours answered as healthy.",
     ]
+    broken = scans / "a" / "broken.png"
     for form in ("--json", "--csv", None):
-        done = predict(small_run, "--model", model, scans, *([form] if form else []), code=1)
-        assert done.stderr.splitlines()[-3:] == expected
+        done = predict(small_run, "--model", mixed, scans, *([form] if form else []), code=1)
+        errors = done.stderr.splitlines()
+        assert errors[-4:] == end and RESEARCH not in done.stdout
+        # In a table or beside objects nobody would look for it.
+        assert [line.split(": ")[0] for line in errors[:-4]] == ([str(broken)] if form else [])
         if form == "--json":
-            states = [json.loads(line).get("state", "error") for line in done.stdout.splitlines()]
+            found = [json.loads(line).get("state", "error") for line in done.stdout.splitlines()]
         elif form == "--csv":
-            states = [row["state"] or "error" for row in csv.DictReader(io.StringIO(done.stdout))]
+            found = [row["state"] or "error" for row in csv.DictReader(io.StringIO(done.stdout))]
         else:
-            texts, others = (
-                [line.split(": ", 1)[1] for line in done.stdout.splitlines()],
-                ("unsure", "no answer", "error"),
-            )
-            states = [next((name for name in others if text.startswith(name)), "answer") for text in texts]
-        assert Counter(states) == counts + Counter(error=1)
+            verdicts = [columns(line)[1] for line in done.stdout.splitlines()]
+            found = [each if each in ("unsure", "no answer", "error") else "answer" for each in verdicts]
+        assert Counter(found) == states + Counter(error=1)
+
+
+def test_the_columns_of_all_lines_stand_below_each_other(small_run, scans, mixed):
+    lines = predict(small_run, "--model", mixed, "a", "b/scan 0.jpg", "b", cwd=scans, code=1).stdout.splitlines()
+    verdicts, starts = set(), set()
+    for line in lines:
+        name, verdict, support = columns(line)
+        verdicts.add(verdict)
+        starts.add((line.index(verdict, len(name)), line.index(support, line.index(verdict, len(name)) + len(verdict))))
+    assert len(lines) == 14 and len({len(columns(line)[0]) for line in lines}) > 1
+    assert {"unsure", "no answer", "error"} < verdicts and len(starts) == 1
 
 
 def test_what_was_not_measured_is_not_stated(scans):
@@ -134,10 +174,12 @@ def test_what_was_not_measured_is_not_stated(scans):
 
 def test_a_folder_goes_on_past_a_broken_file(small_run, scans):
     done = predict(small_run, scans, code=1)
-    lines = done.stdout.splitlines()
-    assert [line.split(": ")[0] for line in lines] == sorted(str(p) for p in scans.rglob("*.*g") if p.name[0] != ".")
-    assert sum(": error: " in line for line in lines) == 1
-    assert "slices: 12, answered: " in done.stderr and "unreadable files: 1" in done.stderr
+    lines = [columns(line) for line in done.stdout.splitlines()]
+    assert [name for name, *_ in lines] == sorted(str(p) for p in scans.rglob("*.*g") if p.name[0] != ".")
+    assert [support for _, verdict, support in lines if verdict == "error"] == [
+        "not an image, truncated, or in a format that OpenCV does not read"
+    ]
+    assert done.stderr.startswith("12 slices: ") and "; 1 file could not be read.\n" in done.stderr
 
 
 def test_json_and_csv_say_the_same_as_the_library(small_run, scans):
@@ -165,32 +207,77 @@ def test_json_and_csv_say_the_same_as_the_library(small_run, scans):
             assert told["probabilities"][name] == float(row[f"p_{name}"]) == pytest.approx(value, abs=1e-6)
         assert told["prediction_sets"] == {str(level): names for level, names in said.sets.items()}
         assert row["set_95"] == "; ".join(said.sets[95])
-        assert told["novelty"] == float(row["novelty"]) == pytest.approx(said.novelty, abs=1e-4)
+        assert told["novelty"] == float(row["novelty"]) == pytest.approx(said.novelty, abs=1e-6)
+
+
+def shown_in(drawn: np.ndarray, classifier: Classifier, scan: bytes) -> tuple[int, int]:
+    """Height and width of both pictures side by side, after a look that they are those that the server sends."""
+    (found,) = answer(classifier, [File("scan", lambda: scan)])
+    told = as_json(found, classifier.preprocessing, explain=True)
+    picture, layer = (
+        cv2.imdecode(np.frombuffer(base64.b64decode(told[name].split(",")[1]), np.uint8), cv2.IMREAD_UNCHANGED)
+        for name in ("picture", "overlay")
+    )
+    height, width = picture.shape
+    plain = np.repeat(picture[..., None], 3, axis=2)
+    np.testing.assert_array_equal(drawn[:height, :width], plain)
+    share = layer[..., 3:] / 255
+    over = np.rint(plain * (1 - share) + layer[..., :3] * share)
+    np.testing.assert_array_equal(drawn[:height, width : 2 * width], over)
+    assert not drawn[:height, 2 * width :].any()
+    return height, 2 * width
+
+
+def assert_told(strip: np.ndarray, lines: int) -> None:
+    """Lines of text and a scale of colours, which have room enough."""
+    *texts, scale = np.split(strip[-(22 * lines + 30) :], [22 * k for k in range(1, lines + 1)])
+    for text in texts:
+        rows, columns = np.nonzero(text.max(axis=2) > 150)
+        assert np.ptp(rows) >= 8 and np.ptp(columns) >= 100  # not only a speck
+    assert not strip[:, -4:].any()
+    colours = scale[8:20, 30:150].astype(int)
+    assert (colours == colours[:1]).all()
+    brightness = colours[0].sum(axis=1)
+    assert (np.diff(brightness) >= -3).all() and brightness[0] == 0 and brightness[-1] > 300
+    assert colours[0, 60, 2] > 2 * colours[0, 60, 0]  # red rather than blue
+    assert (scale[:, :30].max(), scale[:, 150:].max()) > (150, 150)  # the numbers at its ends
 
 
 def test_explain_draws_the_map_where_the_network_looked(small_run, scans, tmp_path):
     predict(small_run, scans / "b", "--explain", tmp_path / "maps")
     pictures = sorted((tmp_path / "maps").rglob("*.png"))
-    assert len(pictures) == 6
-    source = scans / "b" / pictures[0].name.removesuffix(".png")
-    grey, drawn = decode(source.read_bytes()), cv2.imread(str(pictures[0]))
-    height, width = grey.shape
-    assert drawn.shape == (height, 2 * width, 3)
-    np.testing.assert_array_equal(drawn[:, :width], np.repeat(grey[..., None], 3, axis=2))
-    said = Classifier.load(small_run / FILE).predict(source)
-    changed = np.abs(drawn[:, width:].astype(int) - drawn[:, :width]).sum(axis=2)
-    assert (changed.max() > 100) == (said.map.max() > 0)
+    assert [path.name for path in pictures] == [f"scan {i}.jpg.png" for i in (0, 10, 2, 4, 6, 8)]
+    classifier = Classifier.load(small_run / FILE)
+    for path in pictures:
+        source = scans / "b" / path.name.removesuffix(".png")
+        assert path.read_bytes().startswith(b"\x89PNG\r\n")
+        drawn = cv2.imread(str(path))
+        height, width = shown_in(drawn, classifier, source.read_bytes())
+        assert (height, width / 2) == decode(source.read_bytes()).shape
+        assert_told(drawn[height:], 2)
+        changed = np.abs(drawn[:height, width // 2 : width].astype(int) - drawn[:height, : width // 2]).sum(axis=2)
+        assert (changed.max() > 100) == (classifier.predict(source).map.max() > 0)
 
 
-@pytest.mark.parametrize("shape", [(40, 300), (300, 40), (2000, 900)])
-def test_pictures_of_any_shape_are_explained(small_run, tmp_path, shape):
-    picture = np.zeros(shape, np.uint8)
-    picture[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = 200
-    cv2.imwrite(str(tmp_path / "scan.png"), picture)
-    predict(small_run, tmp_path / "scan.png", "--explain", tmp_path / "maps")
-    (drawn,) = (tmp_path / "maps").rglob("*.png")
-    height, width, _ = cv2.imread(str(drawn)).shape
-    assert max(height, width / 2) <= 512 and width / 2 / height == pytest.approx(shape[1] / shape[0], rel=0.02)
+def test_pictures_of_any_shape_are_explained(small_run, tmp_path):
+    shapes = [(40, 300), (300, 40), (2000, 900), (2, 2)]
+    for height, width in shapes:
+        picture = np.zeros((height, width), np.uint8)
+        picture[height // 4 : height // 2 + 1, width // 4 : width // 2 + 1] = 200
+        cv2.imwrite(str(tmp_path / f"{height}.png"), picture)
+    # Names of classes that are no ASCII, and longer than the pictures are wide.
+    long = [f"{name}_é_{'of_the_long_name_' * 4}" for name in Classifier.load(small_run / FILE).metadata.classes]
+    model = rewritten(small_run / FILE, tmp_path / "model.tflite", classes=long)
+    for path in (small_run / FILE, model):
+        classifier, maps = Classifier.load(path), tmp_path / path.stem
+        predict(small_run, "--model", path, *tmp_path.glob("*.png"), "--explain", maps)
+        for height, width in shapes:
+            (drawn,) = (cv2.imread(str(found)) for found in maps.rglob(f"{height}.png.png"))
+            shown = shown_in(drawn, classifier, (tmp_path / f"{height}.png").read_bytes())
+            assert max(shown[0], shown[1] / 2) == min(max(height, width), 512)
+            assert shown[1] / 2 / shown[0] == pytest.approx(width / height, rel=0.02)
+            assert_told(drawn[shown[0] :], 2)
+        assert (drawn.shape[1] > 600) == (path == model)
 
 
 def test_names_lead_nowhere_and_hide_nothing(small_run, scans, tmp_path):
@@ -206,7 +293,6 @@ def test_names_lead_nowhere_and_hide_nothing(small_run, scans, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["/no/such/file.jpg"], None),
         ([], "the following arguments are required"),
         (["--model", "README.md", "x.jpg"], "expected an exported classifier in README.md"),
         (["--json", "--csv", "x.jpg"], "not allowed with"),
@@ -214,15 +300,21 @@ def test_names_lead_nowhere_and_hide_nothing(small_run, scans, tmp_path):
         (["empty"], "expected scans in empty, found none"),
     ],
 )
-def test_exit_codes(small_run, tmp_path, monkeypatch, arguments, message):
-    monkeypatch.chdir(tmp_path)
+def test_wrong_arguments(small_run, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "README.md").write_text("text")
-    done = predict(small_run, *arguments, code=2 if message else 1)
-    if message:
-        assert message in done.stderr and done.stdout == ""
-    else:
-        assert done.stdout == "/no/such/file.jpg: error: No such file or directory\n"
+    done = predict(small_run, *arguments, code=2, cwd=tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and message in line and done.stdout == ""
+
+
+def test_exit_codes_of_files(small_run, scans):
+    scan, broken = scans / "b/scan 0.jpg", scans / "a/broken.png"
+    for files, code in ([scan], 0), ([scan, "/no/file.jpg"], 1), (["/no/file.jpg"], 2), (["/no/1", broken, "/no/2"], 2):
+        lines = [columns(line) for line in predict(small_run, *files, code=code).stdout.splitlines()]
+        assert [name for name, *_ in lines] == list(map(str, files))
+        missing = [support for name, verdict, support in lines if name.startswith("/no") and verdict == "error"]
+        assert missing == ["No such file or directory"] * sum(str(file).startswith("/no") for file in files)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(small_run, scans):
@@ -239,7 +331,7 @@ def test_predicting_and_serving_need_nothing_of_the_pipeline(small_run, scans, t
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported')")
     path = f"{tmp_path}:{ROOT / 'src'}"
     predict(small_run, scans / "b", "--json", "--explain", tmp_path / "maps", PYTHONPATH=path)
-    code = f"import {module}, brain_tumor.serving.readers.formats, brain_tumor.serving.output"
+    code = f"import {module}, brain_tumor.serving.readers.formats, brain_tumor.serving.pictures"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": path}, timeout=120)
 
 

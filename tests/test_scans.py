@@ -116,7 +116,7 @@ def test_frames_are_chosen(syntax):
     data = dicom(DEEP, np.stack(FRAMES).tobytes(), syntax, **more)
     for wanted, numbers in {"middle": [2], "all": range(5), 4: [4], 0: [0]}.items():
         got = read_scans("m.dcm", data, wanted)
-        assert [(scan.name, scan.slice) for scan in got] == [("m.dcm", number) for number in numbers]
+        assert [(scan.name, scan.slice, scan.slices) for scan in got] == [("m.dcm", number, 5) for number in numbers]
         assert all(np.abs(s.pixels - window(FRAMES[s.slice], 2048, 4096)).max() <= ROUNDED for s in got)
     for outside in (5, -1):
         assert "one of 5 slices" in refusal("m.dcm", data, wanted=outside)
@@ -176,7 +176,7 @@ def upright(across: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("packed", [False, True])
 def test_slices_are_axial_and_radiological(cls, packed):
     scans = read_scans("x.nii", nifti(head(), cls=cls, packed=packed), "all")
-    assert [scan.slice for scan in scans] == list(range(16))
+    assert [(scan.slice, scan.slices) for scan in scans] == [(number, 16) for number in range(16)]
     assert all(np.abs(s.pixels - upright(scaled(head())[:, :, s.slice])).max() <= ROUNDED for s in scans)
     rows, columns = np.nonzero(scans[8].pixels > 200)
     assert rows.max() < 12  # anterior is at the top
@@ -201,7 +201,7 @@ def test_the_orientation_of_the_file_does_not_matter(order):
 def test_the_middle_is_that_of_the_head():
     volume = np.zeros((20, 20, 100), np.int16)
     volume[4:16, 4:16, 50:91] = 300  # a head above empty slices
-    assert [scan.slice for scan in read_scans("x", nifti(volume))] == [66, 70, 74]
+    assert [(scan.slice, scan.slices) for scan in read_scans("x", nifti(volume))] == [(66, 100), (70, 100), (74, 100)]
     assert [scan.slice for scan in read_scans("x", nifti(volume), 7)] == [7]
     assert "one of 100 slices" in refusal("x", nifti(volume), wanted=100)
 
@@ -247,7 +247,7 @@ def png(pixels: np.ndarray) -> bytes:
 def test_a_picture_is_read_whatever_its_name(name):
     for wanted in ("middle", "all", 0):
         (scan,) = read_scans(name, png(COLOUR[..., ::-1]), wanted)
-        assert (scan.name, scan.slice) == (name, None)
+        assert (scan.name, scan.slice, scan.slices, scan.series, scan.position) == (name, None, 1, "", None)
         assert np.abs(scan.pixels - COLOUR @ LUMINANCE).max() < 1.01
     assert "one of 1 slices" in refusal("x", png(COLOUR), wanted=1)
 

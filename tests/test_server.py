@@ -1,10 +1,14 @@
 """The server as its clients and its attackers meet it: a real process, real connections."""
 
+import atexit
 import base64
 import concurrent.futures
+import hashlib
 import io
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -20,15 +24,32 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from rewritten import giving_all_states
+from rewritten import giving_all_states, rewritten
+from settings import PARAMS
 
 from brain_tumor import Classifier
+from brain_tumor.errors import PipelineError
+from brain_tumor.serving.command.cli import _listening
 
 FILE = "src/brain_tumor/serving/classifier.tflite"
+GOLDEN = Path(__file__).parent / "golden"
+WEB = ROOT / "src/brain_tumor/serving/web"
 PNG = b"\x89PNG\r\n\x1a\n"
-# Reports every file that the server opens for writing: an upload must reach none.
+# Reports every file that the server opens for writing: an upload must reach none. Asked by a signal, it also reports
+# TCP_NODELAY of each of its connections.
 WATCH = """
-import os, sys
+import os, signal, sys
+def connections(*_):
+    import socket
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            with socket.socket(fileno=os.dup(int(number))) as found:
+                if found.family == socket.AF_INET:
+                    undelayed = bool(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                    os.write(2, f"CONNECTION {found.getpeername()[1]} {undelayed}\\n".encode())
+        except OSError:  # another kind of file, or not connected
+            pass
+signal.signal(signal.SIGUSR1, connections)
 def hook(event, arguments):
     if event == "open" and isinstance(arguments[0], (str, bytes)) and arguments[0] != os.devnull:
         mode, flags = arguments[1] or "", arguments[2]
@@ -65,6 +86,7 @@ class Server:
             self.process = subprocess.Popen(
                 list(map(str, command)), env=environment, stdout=log, stderr=log, cwd=folder
             )
+        atexit.register(self.process.kill)  # a test that fails before it stops it leaves none behind
         for _ in range(600):
             try:
                 if self.get("/readyz")[0] == 200:
@@ -184,7 +206,8 @@ def test_the_three_states_as_the_schema_documents_them(small_run, tmp_path):
     assert_as_documented(answer["results"][12], failed)
     model_says = json.loads(server.get("/v1/model")[2])
     assert_as_documented(model_says, schema["components"]["schemas"]["Model"])
-    assert model_says == {"format_version": 2} | asdict(served.metadata)
+    file = {"format_version": 2, "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
+    assert model_says == asdict(served.metadata) | file | {"report": False}
     assert "Traceback" not in server.stop()
 
 
@@ -202,7 +225,9 @@ def test_what_operators_and_developers_ask_for(server, small_run):
     for path in ("/healthz", "/readyz", "/v1/model", "/openapi.json", "/docs", "/"):
         assert server.get(path)[0] == 200, path
     model = json.loads(server.get("/v1/model")[2])
-    assert model == {"format_version": 2} | asdict(Classifier.load(small_run / FILE).metadata)
+    file = {"format_version": 2, "sha256": hashlib.sha256((small_run / FILE).read_bytes()).hexdigest()}
+    assert model == asdict(Classifier.load(small_run / FILE).metadata) | file | {"report": False}
+    assert model["expects"] == PARAMS.export.expects != ""
     assert [row["images"].split(":")[0] for row in model["measured"]] == ["phantoms", "second", "phantoms"]
     schema = json.loads(server.get("/openapi.json")[2])
     assert "multipart/form-data" in schema["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
@@ -226,13 +251,119 @@ def test_what_operators_and_developers_ask_for(server, small_run):
         ("/v1/predict?slice=-1", b"x", "multipart/form-data; boundary=limit", 400, "slice"),
         ("/nothing", None, "", 404, "Not Found"),
         ("/v1/predict", None, "", 405, "Method Not Allowed"),
-        ("/web/../cli.py", None, "", 404, "Not Found"),
+        ("/web/../server.py", None, "", 404, "Not Found"),
+        ("/web/%2e%2e/server.py", None, "", 404, "Not Found"),
+        ("/web/nothing.js", None, "", 404, "Not Found"),
+        ("/report", None, "", 404, "Not Found"),
     ],
 )
 def test_refusals_say_what_was_expected(server, path, body, kind, status, helps):
     found, content_type, content, _ = server.request(path, body, **({"Content-Type": kind} if kind else {}))
     assert (found, content_type) == (status, "application/problem+json")
     assert helps in json.loads(content)["detail"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_model_is_the_file_that_was_loaded(version, tmp_path):
+    content = (GOLDEN / f"classifier-{version}.tflite").read_bytes()
+    expects, report = ["", "pictures of spots"][version - 1], tmp_path / "of the run.html"
+    (tmp_path / "model").write_bytes(content)
+    if expects:
+        content = rewritten(tmp_path / "model", tmp_path / "model", expects=expects).read_bytes()
+    report.write_text("<!doctype html><style>p {color: red}</style><p>the report", encoding="utf-8")
+    server = Server(
+        tmp_path, tmp_path, "--model", str(tmp_path / "model"), *(["--report", str(report)] * bool(expects))
+    )
+    told = json.loads(server.get("/v1/model")[2])
+    assert told["format_version"] == version and told["sha256"] == hashlib.sha256(content).hexdigest()
+    assert told["expects"] == expects and told["report"] == bool(expects)
+    assert told["classes"] == Classifier.load(tmp_path / "model").metadata.classes
+    status, kind, page, headers = server.get("/report")
+    assert status == (200 if expects else 404)
+    if expects:
+        assert kind.startswith("text/html") and page == report.read_bytes()
+        # Its own style sheet and pictures, which are in it, and nothing else: no script, no address.
+        policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+        assert policy.pop("default-src") == "'none'" and policy.pop("style-src") == "'unsafe-inline'"
+        assert policy.pop("img-src") == "data:" and set(policy.values()) == {"'none'"}
+    assert "Traceback" not in server.stop()
+
+
+def test_a_wrong_address_is_told_to_people_and_to_programs(server):
+    for path in ("/nothing", "/v1/nothing", "/web/nothing.css", "/swagger/nothing", "/report"):
+        for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
+            status, kind, content, _ = server.request(path, **accept)
+            assert (status, kind, json.loads(content)["status"]) == (404, "application/problem+json", 404)
+        browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+        status, kind, content, headers = server.request(path, **browser)
+        assert (status, kind) == (404, "text/html; charset=utf-8"), path
+        assert content == (WEB / "missing.html").read_bytes() and b'href="/"' in content
+        assert headers["content-security-policy"] == server.get("/")[3]["content-security-policy"]
+    status, kind, content, _ = server.get("/favicon.ico")
+    assert (status, kind, content) == (200, "image/svg+xml", (WEB / "icon.svg").read_bytes())
+    status, kind, *_ = server.request("/", b"x", Accept="text/html")  # not a page that lacks
+    assert (status, kind) == (405, "application/problem+json")
+
+
+def test_no_page_has_anything_from_elsewhere_or_inline(server):
+    """Nothing that a page must do without is in it: the browser would say so in its console only."""
+    paths = ["/", "/docs", "/favicon.ico", "/openapi.json", "/v1/model", "/v1/predict", "/nothing", "/healthz"]
+    paths += [f"/web/{path.relative_to(WEB).as_posix()}" for path in WEB.rglob("*") if path.is_file()]
+    for path in paths:
+        for headers in (server.get(path)[3], server.request(path, Accept="text/html")[3]):
+            policy = headers["content-security-policy"]
+            assert policy.startswith("default-src 'self'; ") and "unsafe" not in policy and "http" not in policy, path
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["cache-control"] == "no-store" and headers["referrer-policy"] == "no-referrer"
+    for path in ("/", "/docs", "/web/missing.html"):
+        page = server.get(path)[2].decode()
+        assert not re.search(r"<style|\bstyle=|\bon[a-z]+=|<script(?![^>]*\bsrc=)|javascript:", page), path
+        for address in re.findall(r'(?:src|href)="(?!https://)([^"#]+)"', page):
+            assert server.get("/" + address.lstrip("/."))[0] == 200, (path, address)
+        assert not re.search(r'<(script|link|img)[^>]*"https?:', page), path
+
+
+def test_answers_are_sent_at_once(server):
+    """Without TCP_NODELAY the kernel holds the end of an answer back until the client has confirmed its start."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")  # accepted, and kept open
+        server.process.send_signal(signal.SIGUSR1)
+        for _ in range(500):
+            if told := re.search(rf"CONNECTION {client.getsockname()[1]} (\w+)\n", server.log.read_text()):
+                break
+            time.sleep(0.02)
+    assert told and told[1] == "True"
+
+
+@pytest.mark.slow
+def test_where_it_cannot_listen_it_says_so_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "brain_tumor", "serve", "--model", str(GOLDEN / "classifier-2.tflite")]
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for options, said in (
+            (["--port", port], f"cannot listen on 127.0.0.1, port {port}: Address already in use: choose others"),
+            (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid, port 8000: "),
+            (["--host", "." * 70], "cannot listen on "),
+            (["--port", "0", "--report", "none.html"], "expected a report in none.html (--report), found none"),
+            (["--port", "0", "--report", "."], "expected a report in . (--report), found none"),
+            (["--port", "0", "--model", "none"], "expected an exported classifier in none"),
+        ):
+            done = subprocess.run(
+                [*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+            )
+            assert (done.returncode, done.stdout) == (2, ""), (options, done.stderr)
+            (line,) = done.stderr.splitlines()
+            assert line.startswith(f"error: {said}"), (options, line)
+
+
+def test_two_servers_that_start_together_do_not_share_a_port():
+    with _listening("127.0.0.1", 0) as first:
+        assert first.proto == socket.IPPROTO_TCP
+        with pytest.raises(PipelineError, match="Address already in use"):
+            _listening("127.0.0.1", first.getsockname()[1])
 
 
 def test_limits_of_a_request(small_run, tmp_path, scan):

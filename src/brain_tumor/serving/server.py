@@ -200,7 +200,7 @@ def make_app(classifier: Classifier, limits: Limits, report: Path | None = None)
     @app.middleware("http")
     async def careful(request: Request, proceed) -> Response:
         response = await proceed(request)
-        policy = _ONE_FILE if request.url.path == "/report" else _OWN_ONLY
+        policy = _ONE_FILE if report and request.url.path == "/report" else _OWN_ONLY
         response.headers.update(_HEADERS | {"Content-Security-Policy": policy})
         return response
 

@@ -1,8 +1,11 @@
 """The arguments of `brain-tumor`, and errors about them in one line that says what was probably meant."""
 
 import argparse
+import ast
 import math
+import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -17,18 +20,21 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options) -> None:
         super().__init__(allow_abbrev=False, **options)
+        self._option_string_actions["-h"].help = "Print this help and end."
 
     def error(self, message: str) -> NoReturn:
         """Print the error and end the process with exit code 2."""
-        if found := re.search(r"invalid choice: '(.*?)'", message):  # of a command
-            known = ["predict", "serve"]
-            hint = _meant(found[1], known) or (
-                f"did you mean brain-tumor predict {found[1]}?" if Path(found[1]).exists() else ""
-            )
-            message = f"expected predict or serve, got {found[1]!r}"
+        if found := re.search(r"invalid choice: (.+) \(choose from", message):  # of a command
+            typed = ast.literal_eval(found[1])
+            hint = _meant(typed, ["predict", "serve"])
+            if not hint and os.path.exists(typed):
+                hint = f"did you mean brain-tumor predict {shlex.quote(typed)}?"
+            message = f"expected predict or serve, got {typed!r}"
         else:
             wrong = message.removeprefix("unrecognized arguments: ").split(" ")[0].split("=")[0]
             hint = _meant(wrong, self._option_string_actions) if wrong.startswith("-") else ""
+            if wrong in self._option_string_actions:  # known, but before the command
+                hint = f"it belongs after {self.prog}"
         self.exit(2, f"error: {message}{f': {hint}' if hint else f'; {self.prog} --help lists what there is'}\n")
 
 
@@ -39,7 +45,8 @@ def parser(predict: Callable, serve: Callable) -> Parser:
         description=f"Classifies MRI of the head by brain tumour. {RESEARCH}",
         epilog="brain-tumor COMMAND --help tells more about a command.",
     )
-    top.add_argument("--version", action="version", version=f"%(prog)s {brain_tumor.__version__}")
+    version = f"%(prog)s {brain_tumor.__version__}"
+    top.add_argument("--version", action="version", version=version, help="Print the version and end.")
     top.set_defaults(run=None, parser=top)
     commands = top.add_subparsers(metavar="COMMAND", title="commands")
     model = argparse.ArgumentParser(add_help=False)
@@ -67,7 +74,11 @@ def parser(predict: Callable, serve: Callable) -> Parser:
     form.add_argument("--json", action="store_true", help="Print a JSON object for each slice, one per line.")
     form.add_argument("--csv", action="store_true", help="Print a CSV table with a row for each slice.")
     command.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="Write the answers to this file, once all are there."
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="Write the answers to this file, once all are there; - is standard output.",
     )
     command.add_argument(
         "--explain",
@@ -81,7 +92,7 @@ def parser(predict: Callable, serve: Callable) -> Parser:
         default="middle",
         metavar="middle|all|N",
         help="Which slices, frames or pages to answer: the middle (default), all, or one by its number from 0.",
-    )
+    ).completer = lambda **_: ("middle", "all")  # for argcomplete
     command.add_argument(
         "-q", "--quiet", action="store_true", help="Print answers and errors only: no progress, summary and notices."
     )

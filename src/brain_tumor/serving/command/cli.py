@@ -84,6 +84,7 @@ def _listening(host: str, port: int) -> "socket.socket":
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # before that, with SO_REUSEADDR, another server could bind to it as well
         return listening
     except (OSError, UnicodeError) as error:
         cause = error.strerror.partition(" (")[0] if isinstance(error, OSError) else "no such host"

@@ -12,6 +12,8 @@ from brain_tumor.words import words
 
 _BOLD, _YELLOW, _RED = 1, 33, 31  # SGR codes of ECMA-48
 _WIDEST = 60  # characters of the column of names; longer ones move their line
+_SINGLE = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm")  # suffixes of files that hardly ever have several slices
+_PLACE = len(" [999]")  # of the number of a slice
 
 
 class Lines:
@@ -24,7 +26,8 @@ class Lines:
     """
 
     def __init__(self, classes: list[str], names: list[str], coloured: bool) -> None:
-        self._name = min(max(map(len, names)), _WIDEST)
+        widths = [len(name) + (0 if name.lower().endswith(_SINGLE) else _PLACE) for name in names]
+        self._name = min(max(widths), _WIDEST)
         self._verdict = max(map(len, (*map(words, classes), "no answer")))
         self._coloured = coloured
 
@@ -68,7 +71,8 @@ def summary(counts: Counter, about: Metadata) -> str:
     answered = ", ".join(f"{counts[name]} {words(name)}" for name in about.classes)
     unanswered = f"{counts[UNSURE]} unsure, {counts['no answer']} no answer"
     unread = f"; {failed} file{'s' if failed > 1 else ''} could not be read" if failed else ""
-    return f"{counts.total() - failed} slices: {answered}; {unanswered}{unread}."
+    slices = counts.total() - failed
+    return f"{slices} slice{'' if slices == 1 else 's'}: {answered}; {unanswered}{unread}."
 
 
 def worth(about: Metadata) -> list[str]:

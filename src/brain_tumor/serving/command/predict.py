@@ -7,6 +7,8 @@ wrong arguments, no scan that can be read, or no classifier.
 import csv
 import glob
 import json
+import os
+import signal
 import sys
 import zlib
 from argparse import Namespace
@@ -54,24 +56,34 @@ def predict(options: Namespace, classifier: Classifier) -> int:
             if options.explain and said is not None:
                 _explain(options.explain, answer, classifier)
         output.flush()
+    failed = counts["error"]
     if not options.quiet:
         if counts.total() > 1:
             print(summary(counts, classifier.metadata), file=sys.stderr)
-        for line in (RESEARCH, *worth(classifier.metadata)):
+        for line in (RESEARCH, *worth(classifier.metadata)) if counts.total() > failed else ():
             print(line, file=sys.stderr)
-    failed = counts["error"]
     return 0 if not failed else 1 if counts.total() > failed else 2
 
 
 def _files(path: str) -> list[File]:
     """Standard input, a file, the scans of a folder or what a pattern stands for; the last two sorted by path."""
     if path == "-":
-        return [File(_INPUT, sys.stdin.buffer.read)]
-    matching = [path] if Path(path).exists() else sorted(glob.glob(path, recursive=True))
-    found: list[Path] = []
+        content = _standard_input()
+        return [File(_INPUT, lambda: content)]
+    matching = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+    found: dict[Path, None] = {}  # each once, although ** stands for a folder and for what is in it
     for each in map(Path, matching or [path]):  # what is not there gives an answer with the error
-        found += sorted(filter(is_candidate, each.rglob("*"))) if each.is_dir() else [each]
+        found |= dict.fromkeys(sorted(filter(is_candidate, each.rglob("*"))) if os.path.isdir(each) else [each])
     return [File(str(each), each.read_bytes) for each in found]
+
+
+def _standard_input() -> bytes:
+    """Read here and not by a thread, whose wait no interruption would end."""
+    try:
+        return sys.stdin.buffer.read()
+    except (AttributeError, OSError) as error:  # AttributeError: it is closed
+        cause = error.strerror if isinstance(error, OSError) else "it is closed"
+        raise PipelineError(f"cannot read {_INPUT}: {cause}: redirect it, or name a file") from error
 
 
 @contextmanager
@@ -85,15 +97,36 @@ def _told(path: Path, option: str) -> Iterator[None]:
 @contextmanager
 def _written_to(path: Path | None) -> Iterator[TextIO]:
     """Standard output, or the file that replaces `path` at the end."""
-    if path is None:
-        yield sys.stdout
+    if path is None or str(path) == "-":
+        try:
+            yield sys.stdout
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the end
+            raise PipelineError(f"cannot write to standard output: {error.strerror}: redirect it") from error
         return
-    with (
-        _told(path, "--output"),
-        replacing_file(path) as partial,
-        partial.open("w", encoding="utf-8", newline="\n") as output,
-    ):
-        yield output
+    with _told(path, "--output"):
+        if path.exists() and not path.is_file():  # a pipe, or a device such as /dev/null: it must stay what it is
+            with path.open("w", encoding="utf-8", newline="\n") as output:
+                yield output
+            return
+        with (
+            _ended_in_order(),
+            replacing_file(path) as partial,
+            partial.open("w", encoding="utf-8", newline="\n") as output,
+        ):
+            yield output
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let SIGTERM, which would end the process at once, remove what is half written."""
+    former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _printer(options: Namespace, classifier: Classifier, output: TextIO, names: list[str]) -> Callable[[Answer], None]:

@@ -75,7 +75,7 @@ def place_in_series(dataset) -> tuple[str, float | None]:
     """What tells the series of a single-frame file, without telling its UID, and the position of the file in it.
 
     The position is the part of ImagePositionPatient along the normal of the slice (PS3.3 C.7.6.2.1.1), in mm from the
-    feet, the back or the right up; or else InstanceNumber.
+    feet, the front or the right up; or else InstanceNumber.
     """
     series = str(dataset.get("SeriesInstanceUID") or "")
     if not series or int(dataset.get("NumberOfFrames") or 1) > 1:
@@ -85,8 +85,8 @@ def place_in_series(dataset) -> tuple[str, float | None]:
     if len(corner) == 3 and len(axes) == 6:
         normal = np.cross(axes[:3], axes[3:])
         position = float(normal @ corner) * (1 if normal[np.abs(normal).argmax()] > 0 else -1)
-        if math.isfinite(position):
-            return series, round(position, 3)
+        if math.isfinite(position) and np.linalg.norm(normal) > 0.5:  # 1, unless the two axes are none
+            return series, round(position, 3) + 0.0  # no -0.0
     return series, next(iter(_numbers(dataset, "InstanceNumber")), None)
 
 
