@@ -11,38 +11,8 @@ from scratch import environment, scratch_copy
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# As little as shows every stage: some dozen scans, a tiny network, two epochs.
-SMALL = {
-    "data": {
-        "main": "phantoms",
-        "sources": {
-            "phantoms": {"dataset": "phantoms"},
-            "second": {
-                "dataset": "phantoms:second",
-                "role": "learn",
-                "labels": {"yes": ["glioma", "meningioma", "pituitary"], "no": "no_tumor"},
-            },
-        },
-    },
-    "phantoms": {"patients": 6, "slices": 2, "image_size": 96, "test_share": 0.2, "copies": 0.1, "wrong_labels": 0.0},
-    "preprocess": {"image_size": 32},
-    "audit": {"patients": r"(p\d+)_", "max_group_share": 0.5},
-    "split": {"folds": 3},
-    "model": {"backbone": "compact", "weights": "none", "frozen": 0.0, "stride": 32, "hidden": 0, "width": 4},
-    "run": {"folds": [0], "threads": 1},
-    "train": {
-        "epochs": 2,
-        "batch_size": 8,
-        "patience": 12,
-        "learning_rate": 0.002,
-        "warmup_epochs": 2,
-        "repeats": 1,
-        "augment": {"bias": 0.2, "blur": 0.5, "noise": 0.05, "erase": 0.0},
-    },
-    "evaluate": {"min_class_images": 1, "searched_folds": [2]},
-    "robustness": {"images": 8},
-    "novelty": {"pictures": 2},
-}
+# As little as shows every stage.
+SMALL = YAML(typ="safe").load(ROOT / "tests" / "small.yaml")
 
 
 # Their tests run the pipeline, open a browser, or copy the project.
