@@ -51,8 +51,12 @@ lint: $(VENV)/.locked  ## check style and format
 ##@ Run the pipeline
 
 .PHONY: repro
-repro: $(VENV)/.locked  ## run the stages that changed (45 min for all): metrics, plots, report/index.html, the classifier
+repro: $(VENV)/.locked  ## run the stages that changed (45 min for all; JOBS=2: two trainings at a time): metrics, plots, report, classifier
 	@[ -e .git ] || dvc config --local core.no_scm true
+ifdef JOBS
+	@dvc repro split features
+	@dvc stage list --name-only | grep -E '^(train@|final$$)' | xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro --single-item
+endif
 	@dvc repro
 
 .PHONY: quick
@@ -95,6 +99,10 @@ $(SERVING)/.locked: requirements-serving.txt requirements-readers.txt pyproject.
 	$(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-serving.txt -r requirements-readers.txt
 	$(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
+
+.PHONY: docs-test
+docs-test: $(VENV)/.locked  ## run the commands of the walk-throughs in docs, and compare what they print (10 min)
+	@python tools/walkthrough.py $$(grep -l '^```console' docs/*.md)
 
 ##@ Predict
 

@@ -51,7 +51,7 @@ def run(page: str, project: Path) -> list[list[tuple[str, str, int]]]:
     blocks = [commands(found[2]) for found in _BLOCK.finditer(page)]
     script = ["exec 2>&1"]
     for command in (command for block in blocks for command in block):
-        script += [f"echo {_MARK}", command, f'echo; echo "{_MARK} $?"']
+        script += [f"echo {_MARK}", command, f'code=$?; echo; echo "{_MARK} $code"']
     variables = environment() | {"COLUMNS": "120", "NO_COLOR": "1", "HOME": str(project.parent), "PAGER": "cat"}
     for name in [name for name in variables if name.startswith(("GIT_", "DVC_"))]:
         del variables[name]

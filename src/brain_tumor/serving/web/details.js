@@ -20,7 +20,10 @@ export function details(scan, place, model) {
         const options = { slice: slice.number ?? "middle", explain: true };
         for (const result of await ask(slice.file, options)) scan.keep(slice, result);
       } catch (error) {
-        if (scan.current === index) said.replaceChildren(make("p", { className: "failed" }, error.message));
+        if (scan.current === index) {
+          said.replaceChildren(make("p", { className: "failed" }, error.message));
+          view.blank();
+        }
         return;
       }
     }
@@ -44,14 +47,14 @@ export function details(scan, place, model) {
         verdict(result),
         `${map}Research use only. Classifier ${model.sha256?.slice(0, 12)}`,
       ];
-      const name = `${result.name.split("/").pop()}${result.slice === undefined ? "" : `-${result.slice}`}.png`;
+      const name = `${result.name.split("/").pop().replace(/\.\w+$/, "")}${result.slice === undefined ? "" : `-${result.slice}`}-map.png`;
       savePicture({ ...slice.picture, opacity: view.opacity(), window: view.window(), lines, name });
     });
     return make("p", { className: "actions" }, copy, picture);
   };
   view.onslice = update;
   place.replaceChildren(said, view.element);
-  if (scan.slices.length > 1) view.probabilities(model.classes);
+  if (scan.slices.length > 1) view.probabilities();
   return update(scan.current);
 }
 
@@ -113,6 +116,7 @@ function viewer(scan) {
   const level = knob("Level", 0, 100, 50, (value) => `${value} %`);
   const caption = make("figcaption", {});
   let mapAllowed = true;
+  let label = "";
 
   const windowed = () => {
     const slope = 100 / width.value();
@@ -120,6 +124,7 @@ function viewer(scan) {
   };
   const lay = () => {
     layer.hidden = opacity.element.hidden = caption.hidden = !mapAllowed;
+    caption.textContent = mapAllowed && label ? `Bright: speaks for ${words(label)}` : "";
     layer.style.opacity = opacity.value() / 100;
     layers.style.width = `${zoom.value()}%`;
     const { slope, intercept } = windowed();
@@ -157,20 +162,25 @@ function viewer(scan) {
       slices?.set(index + 1);
       chart?.style.setProperty("--at", index / Math.max(scan.slices.length - 1, 1));
     },
+    blank() {
+      picture.removeAttribute("src");
+      layer.removeAttribute("src");
+      view.allowMap(false);
+    },
     show(slice, result) {
       picture.src = slice.picture.picture;
       picture.alt = `The scan ${result.name}${several ? `, ${scan.place(scan.current)}` : ""}`;
       layer.src = slice.picture.overlay;
-      caption.textContent = `Bright: speaks for ${words(result.label)}`;
+      label = result.label;
       view.allowMap(result.state === "answer" || result.state === "unsure");
     },
     /** Ask for all slices that have no answer yet, and draw the probabilities of each class by slice. */
-    async probabilities(classes) {
+    async probabilities() {
       const missing = scan.slices.find((slice) => !slice.result);
       chart.textContent = missing ? "The other slices are being read" : "";
       try {
         if (missing) scan.learn(await ask(missing.file, { slice: "all" }));
-        chart.replaceChildren(...lines(scan.slices, classes));
+        chart.replaceChildren(...lines(scan.slices, Object.keys(scan.result.probabilities)));
       } catch (error) {
         chart.textContent = `No probabilities by slice: ${error.message}`;
       }

@@ -21,7 +21,7 @@ let model = {};
 async function add(files, { folder = false } = {}) {
   const chosen = folder ? await candidates(files) : files;
   const ignored = files.length - chosen.length;
-  byId("ignored").textContent = ignored ? `${ignored} files of the folder that are no scans were left out.` : "";
+  byId("ignored").textContent = ignored ? `Left out of the folder, as no scans: ${ignored}.` : "";
   if (!chosen.length) return;
   const batch = { scans: new Set(), pending: chosen.length };
   for (const { file, path } of chosen) {
@@ -36,7 +36,9 @@ async function add(files, { folder = false } = {}) {
   document.body.classList.add("busy");
   byId("list").hidden = false;
   arrange();
-  (batch.scans.size > 1 ? byId("list") : scans.at(-1).card).scrollIntoView();
+  const { card, parts } = scans.at(-1);
+  (batch.scans.size > 1 ? byId("list") : card).scrollIntoView();
+  if (document.activeElement.matches(".sample")) parts.toggle.focus({ preventScroll: true }); // it is hidden now
   work();
 }
 
@@ -60,10 +62,11 @@ async function answer(scan) {
   try {
     // The picture of a scan that will be opened at once comes with its answer.
     const results = await ask(scan.file, { explain: scan.batch.scans.size === 1 }, say);
-    if (!scans.includes(scan)) return; // removed meanwhile
-    scan.take(results);
-    unsaved = true;
-    join(scan);
+    if (scans.includes(scan)) { // not removed meanwhile
+      scan.take(results);
+      unsaved = true;
+      join(scan);
+    }
   } catch (error) {
     if (!(error instanceof Failed)) throw error;
     Object.assign(scan, { state: "failed", note: error.message, again: error.again });
@@ -95,7 +98,9 @@ function enlist(scan) {
   const details = make("div", { id: `scan-${scan.id}`, className: "details", hidden: true });
   const toggle = make("button", { type: "button", className: "row" });
   toggle.setAttribute("aria-controls", details.id);
-  toggle.addEventListener("click", () => open(scan, !scan.open));
+  toggle.addEventListener("click", () => {
+    if (toggle.ariaDisabled !== "true") open(scan, !scan.open);
+  });
   const away = button("×", () => discard(scan), { className: "away", ariaLabel: `Remove ${scan.path}` });
   scan.card = make("li", {}, make("div", { className: "head" }, make("h2", {}, toggle), away), details);
   scan.parts = { toggle, details, away };
@@ -118,7 +123,7 @@ function row(scan) {
     cells.push(make("span", { className: "verdict" }, scan.state === "failed" ? "not read" : scan.note));
   }
   toggle.replaceChildren(...cells.flatMap((cell) => [cell, " "]));
-  toggle.disabled = scan.state !== "done" && scan.state !== "failed";
+  toggle.ariaDisabled = scan.state !== "done" && scan.state !== "failed"; // disabled would lose the focus
   toggle.setAttribute("aria-expanded", Boolean(scan.open));
   away.ariaLabel = `Remove ${scan.path}`;
   scan.card.className = `is-${scan.state === "done" ? scan.result.state.replace(" ", "-") : scan.state}`;
@@ -155,10 +160,12 @@ function remove(scan) {
 }
 
 function discard(scan) {
-  const next = scan.card.nextElementSibling ?? scan.card.previousElementSibling;
+  const cards = [...byId("cards").children].filter((card) => card === scan.card || !card.hidden);
+  const at = cards.indexOf(scan.card);
+  const next = cards[at + 1] ?? cards[at - 1];
   if (scan.state === "waiting") scan.batch.pending -= 1;
   remove(scan);
-  (next?.querySelector(".row:not(:disabled)") ?? byId("choose")).focus();
+  (next?.querySelector(".row") ?? byId("choose")).focus();
   tell();
 }
 
@@ -176,7 +183,12 @@ function arrange() {
   const text = byId("named").value.toLowerCase();
   const ordered = scans.map((scan) => [key(scan), scan]).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   const cards = ordered.map(([, { card }]) => card);
-  if (cards.some((card, i) => byId("cards").children[i] !== card)) byId("cards").replaceChildren(...cards);
+  const list = byId("cards");
+  const focused = document.activeElement;
+  cards.forEach((card, i) => {
+    if (list.children[i] !== card) list.insertBefore(card, list.children[i]);
+  });
+  if (list.contains(focused)) focused.focus({ preventScroll: true }); // what is moved loses it
   for (const scan of scans) {
     scan.card.hidden = (only && scan.kind !== only) || !scan.path.toLowerCase().includes(text);
   }
@@ -212,13 +224,14 @@ function summarise() {
     const chip = button(`${name} ${number}`, () => {
       only = kind;
       summarise();
-      [...byId("kinds-found").children].find((each) => each.dataset.kind === kind)?.focus();
     }, { className: "chip" });
     chip.dataset.kind = kind;
     chip.setAttribute("aria-pressed", only === kind);
     return chip;
   });
+  const focused = document.activeElement.dataset.kind;
   byId("kinds-found").replaceChildren(...shown);
+  shown.find((chip) => chip.dataset.kind === focused)?.focus();
   if (several) arrange();
 }
 
@@ -292,6 +305,7 @@ byId("order").addEventListener("change", arrange);
 byId("named").addEventListener("input", arrange);
 byId("clear").addEventListener("click", () => {
   [...scans].forEach(remove);
+  unsaved = false;
   tell();
   byId("choose").focus();
 });

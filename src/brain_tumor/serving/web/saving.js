@@ -18,11 +18,13 @@ export function saveJson(scans, model) {
 
 /** The columns of `brain-tumor predict --csv`, and the SHA-256 of the classifier. */
 export function saveCsv(scans, model) {
-  const { classes, sets, sha256 } = model;
-  const levels = Object.keys(sets);
+  const { sha256 = "" } = model;
+  const told = answers(scans);
+  const some = told.find((said) => !said.error);
+  const [classes, levels] = [some?.probabilities, some?.prediction_sets].map((each) => Object.keys(each ?? {}));
   const header = ["file", "slice", "state", "label", "likely", "abstained", "reasons", "novelty"];
   header.push(...classes.map((name) => `p_${name}`), ...levels.map((level) => `set_${level}`), "error", "model");
-  const rows = answers(scans).map((said) =>
+  const rows = told.map((said) =>
     said.error
       ? [said.name, ...Array(header.length - 3).fill(""), said.error, sha256]
       : [
