@@ -87,7 +87,7 @@ SCRATCH := -S preprocess.image_size=128 -S model.backbone=compact -S model.weigh
 .PHONY: scratch
 scratch: $(VENV)/.locked git  ## train the project's own network from scratch instead, as an experiment (50 min)
 	@dvc exp run --name scratch $(SCRATCH)
-	@dvc exp show --drop '.*' --keep 'Experiment|model.backbone|.*patient_test.macro_f1$$|.*validation.json:macro_f1$$'
+	@dvc exp show --drop '.*' --keep 'Experiment|model.backbone|.*patient_test.macro_f1$$|macro_f1$$'
 
 .PHONY: sweep
 sweep: $(VENV)/.locked git  ## search for better parameters on validation images, into sweep.db (hours): TRIALS=20 STORAGE=URL
