@@ -19,8 +19,15 @@ SMALL = YAML(typ="safe").load(ROOT / "tests" / "small.yaml")
 _SLOW_FIXTURES = {"browser", "installed", "project", "small_clone", "small_run", "whole_run"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test-fast` leaves out; a test without such a fixture marks itself."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--docs", action="store_true", help="only the walk-throughs, which `make docs-test` runs")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what `make test-fast` leaves out; a test without such a fixture marks itself. Leave walk-throughs apart."""
+    apart = [item for item in items if bool(item.get_closest_marker("docs")) != config.getoption("--docs")]
+    config.hook.pytest_deselected(items=apart)
+    items[:] = [item for item in items if item not in apart]
     for item in items:
         if _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT
 from PIL import Image
 from playwright.sync_api import APIRequestContext, Browser, Locator, Page, expect
@@ -176,3 +177,22 @@ def write_series(folder: Path, uid: str, scans: list[Path]) -> None:
         more = {"SeriesInstanceUID": uid, "PatientName": "Roe^Jane", "PatientID": "7531", "InstanceNumber": 9 - i}
         content = dicom(decode(scan.read_bytes()).astype(np.uint16), **more, **place)
         (folder / f"IM{9 - i}").write_bytes(content)
+
+
+STILL = """async () => {
+  await new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  while (document.getAnimations().length) {
+    await Promise.allSettled(document.getAnimations().map(each => each.finished));
+  }
+}"""
+
+
+def assert_accessible(page) -> None:
+    """axe-core finds nothing, on two screens, light and dark."""
+    for width, height in (DESK, PHONE):
+        page.set_viewport_size({"width": width, "height": height})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.evaluate(STILL)
+            found = Axe().run(page)
+            assert found.violations_count == 0, f"{width}, {scheme}: {found.generate_report()}"

@@ -7,7 +7,6 @@ import json
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT
 from pages import (
     DESK,
@@ -15,6 +14,7 @@ from pages import (
     PHONE,
     SETS,
     asked,
+    assert_accessible,
     assert_shows,
     drop,
     opened,
@@ -430,25 +430,6 @@ def test_answers_are_not_lost_by_accident(browser, answering, scans):
 
 
 # --- accessibility
-
-
-STILL = """async () => {
-  await new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)));
-  while (document.getAnimations().length) {
-    await Promise.allSettled(document.getAnimations().map(each => each.finished));
-  }
-}"""
-
-
-def assert_accessible(page) -> None:
-    """axe-core finds nothing, on two screens, light and dark."""
-    for width, height in (DESK, PHONE):
-        page.set_viewport_size({"width": width, "height": height})
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            page.evaluate(STILL)
-            found = Axe().run(page)
-            assert found.violations_count == 0, f"{width}, {scheme}: {found.generate_report()}"
 
 
 def one(page, scans) -> None:

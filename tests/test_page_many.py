@@ -19,6 +19,7 @@ from pages import (
     FILE,
     SETS,
     asked,
+    assert_accessible,
     assert_shows,
     drop,
     opened,
@@ -308,7 +309,7 @@ def test_two_hundred_scans(browser, server, scans, tmp_path):
         (tmp_path / f"patient {i // 20}").mkdir(exist_ok=True)
         picture = small[i % len(small)]
         cv2.imwrite(str(tmp_path / f"patient {i // 20}/{i:03}.png"), np.roll(picture, i // len(small), axis=1))
-    with opened(browser, server) as page:
+    with opened(browser, server, bypass_csp=True) as page:
         page.set_input_files("#folder", tmp_path)
         progress(page, "200 of 200 done")
         files = sorted(path for path in tmp_path.rglob("*.png"))
@@ -328,6 +329,7 @@ def test_two_hundred_scans(browser, server, scans, tmp_path):
             page.set_viewport_size({"width": width, "height": height})
             assert page.evaluate("document.scrollingElement.scrollHeight") < 20_000
             assert not sideways(page)
+        assert_accessible(page)
 
 
 def hold(page, times=None) -> list:
