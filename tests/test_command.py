@@ -359,12 +359,17 @@ def let_go(fifo: Path) -> bool:
     return False
 
 
+def interruptible() -> None:
+    """Let SIGINT end the process, which programs in the background of a shell ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("ended", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_killed_leaves_the_former_output_and_nothing_else(scans, tmp_path, ended):
     (tmp_path / "answers.txt").write_text("former")
     os.mkfifo(scans / "waits.png")
     command = [*PREDICT, "1.png", "waits.png", "-o", str(tmp_path / "answers.txt")]
-    process = subprocess.Popen(command, cwd=scans, env=BASE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, cwd=scans, env=BASE, stderr=subprocess.PIPE, preexec_fn=interruptible)
     try:
         until(lambda: len(list(tmp_path.iterdir())) == 3)  # with the file that would become the output
         process.send_signal(ended)
@@ -378,7 +383,8 @@ def test_a_run_that_is_killed_leaves_the_former_output_and_nothing_else(scans, t
 
 
 def test_an_interruption_ends_the_wait_for_standard_input(tmp_path):
-    process = subprocess.Popen([*PREDICT, "-"], cwd=tmp_path, env=BASE, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([*PREDICT, "-"], cwd=tmp_path, env=BASE, preexec_fn=interruptible, **pipes)
     try:
         process.stdin.write(b"x")
         process.stdin.flush()
