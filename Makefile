@@ -23,6 +23,11 @@ $(VENV)/.locked: requirements.txt requirements-dev.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
+# The tools of the site and of the notebook's test, which no run needs.
+$(VENV)/.docs: $(VENV)/.locked requirements-docs.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.txt
+	@touch $@
+
 ##@ Start
 
 .PHONY: setup
@@ -47,6 +52,11 @@ test-fast: $(VENV)/.locked  ## run only the tests without training, browser, ser
 lint: $(VENV)/.locked  ## check style and format
 	@ruff check .
 	@ruff format --check .
+
+.PHONY: docs
+docs: $(VENV)/.docs  ## build the documentation as a site, in build/site (half a minute); a broken link or reference fails
+	@python -m sphinx -q -E -W --keep-going -d build/doctrees docs build/site
+	@echo "Done: open build/site/index.html"
 
 ##@ Run the pipeline
 
