@@ -43,7 +43,6 @@ class Desk:
     """A machine of a user: a home and DVC's own folder, both empty at first, and all that was printed there."""
 
     folder: Path
-    variables: dict[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -53,10 +52,11 @@ class Desk:
         """Run a shell script up to the first command that fails; an unexpected end fails the test and shows it."""
         own = {name: value for name, value in environment().items() if not name.startswith(_OF_THE_USER)}
         own |= {"HOME": str(self.folder / "home"), "DVC_SITE_CACHE_DIR": str(self.folder / "site")}
+        own |= {"no_proxy": "127.0.0.1"}
         done = subprocess.run(
             ["bash", "-eo", "pipefail", "-c", f"exec 2>&1\n{script}"],
             cwd=cwd,
-            env=own | self.variables | variables,
+            env=own | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
@@ -92,7 +92,7 @@ class Remote:
     kind: str
     folder: Path
     desk: Desk
-    store: Store
+    store: Store | None = None
     credentials: str = ""  # what the page says for every clone
     variables: dict[str, str] = field(default_factory=dict)  # or these instead
     secret: str = ""
@@ -184,11 +184,14 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
         server = started(command, folder / "log", lambda port=port: answers(port))
         if server:
             break
-    assert server, (folder / "log").read_text()
-    yield SshServer(folder, f"{getpass.getuser()}@127.0.0.1", port, home)
-    stop(server)
-    if made:
-        made.rmdir()
+    try:
+        assert server, (folder / "log").read_text()
+        yield SshServer(folder, f"{getpass.getuser()}@127.0.0.1", port, home)
+    finally:
+        if server:
+            stop(server)
+        if made:
+            made.rmdir()
 
 
 def local_remote(remote: Remote, _: pytest.FixtureRequest) -> None:
@@ -259,13 +262,17 @@ KINDS = {"local": local_remote, "ssh": ssh_remote, "s3": s3_remote}
 
 @pytest.fixture(scope="module", params=list(KINDS))
 def remote(request: pytest.FixtureRequest, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Remote:
-    folder = tmp_path_factory.mktemp("remote")
+    made = with_project(request.param, small_run, tmp_path_factory.mktemp("remote"))
+    KINDS[request.param](made, request)
+    return made
+
+
+def with_project(kind: str, small_run: Path, folder: Path) -> Remote:
     shutil.copytree(small_run, folder / "project")
-    made = Remote(request.param, folder, Desk(folder), None)
+    made = Remote(kind, folder, Desk(folder))
     # The remote of the checkout that is tested, if it has one.
     for name in re.findall(r'remote "(.+)"', (made.project / ".dvc/config").read_text()):
         made.desk.sh(f"dvc remote remove {name}", made.project)
-    KINDS[request.param](made, request)
     return made
 
 
@@ -413,7 +420,7 @@ def test_only_openssh_checks_the_host_key(ssh_server, tmp_path):
     # The agent's key, where no keyfile is set.
     (key.parent / "config").unlink()
     kept = key.rename(tmp_path / "kept")
-    desk.sh("dvc remote modify --local --unset storage keyfile", project)
+    (project / ".dvc/config.local").unlink()
     assert "Permission denied" in desk.sh(fresh, project, fails=True)
     script = f"eval $(ssh-agent -s) > /dev/null; trap 'kill $SSH_AGENT_PID' EXIT; ssh-add -q {kept}\n{fresh}"
     desk.sh(script, project)
@@ -422,14 +429,13 @@ def test_only_openssh_checks_the_host_key(ssh_server, tmp_path):
 
 def test_the_run_cache_of_another_checkout(small_run, tmp_path):
     """Pushed by DVC it lacks what git tracks, so that training runs again; copied it lacks nothing."""
-    remote = Remote("local", tmp_path, Desk(tmp_path), folder_store(tmp_path / "storage"))
-    shutil.copytree(small_run, remote.project)
-    local_remote(remote, None)
+    remote = with_project("local", small_run, tmp_path)
+    setup = "dvc remote add --default storage ../storage && git commit -q -m Remote .dvc/config"
+    remote.desk.sh(f"{setup} && dvc push --run-cache", remote.project)
     copy = commands(blocks("Run cache", "console")[0])[-1]
     assert copy.startswith("cp ")
     # Where the lock has nothing, the run cache alone tells what was run.
     lost = "rm dvc.lock && dvc fetch --run-cache && dvc repro --pull"
-    remote.desk.sh("dvc push --run-cache", remote.project)
     clone, desk = remote.clone()
     told = desk.sh(f"{lost} preprocess", clone)
     assert set(re.findall(r"Stage '(.+)' is cached", told)) == {"download@phantoms", "download@second", "preprocess"}
