@@ -33,12 +33,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
 
 
-def run(*command: str, cwd: Path, fails: bool = False, **variables: str) -> subprocess.CompletedProcess:
-    """Run a program to its end, with the environment's programs first on PATH.
+def run(
+    *command: str, cwd: Path, fails: bool = False, timeout: float = 280, **variables: str
+) -> subprocess.CompletedProcess:
+    """Run a program to its end as from a shell, with the environment's programs first on PATH.
 
-    What it prints comes back as text; an exit code other than expected fails the test and shows it.
+    What it prints comes back as text; an exit code other than expected fails the test and shows it. `timeout` in
+    seconds only ends what hangs.
     """
-    done = subprocess.run(command, cwd=cwd, env=environment() | variables, capture_output=True, text=True, timeout=280)
+    # Under `make test`, a `make` would otherwise be a nested one.
+    outer = {name: value for name, value in environment().items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(command, cwd=cwd, env=outer | variables, capture_output=True, text=True, timeout=timeout)
     assert (done.returncode != 0) == fails, f"{' '.join(command)} -> {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -194,7 +194,7 @@ def test_a_fix_leads_to_a_rerun_and_is_counted(small_clone):
     assert difference["metrics/audit.json"]["phantoms.fixes.dropped"]["new"] == 1
 
 
-@pytest.mark.timeout(600)  # three whole pipelines after that of the fixture
+@pytest.mark.timeout(1200)  # three whole pipelines after that of the fixture
 def test_what_leakage_does_is_shown_by_three_experiments(small_clone):
     (small_clone / ".venv").mkdir()
     (small_clone / ".venv/.locked").touch()
@@ -202,7 +202,7 @@ def test_what_leakage_does_is_shown_by_three_experiments(small_clone):
     others = re.findall(r"^SECOND \?= ([\w-]+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     sources = YAML(typ="safe").load(ROOT / "params.yaml")["data"]["sources"]
     assert others and all(sources[name].get("role", "learn") == "learn" for name in others)
-    shown = run("make", "effect", "SECOND=second", cwd=small_clone).stdout
+    shown = run("make", "effect", "SECOND=second", cwd=small_clone, timeout=840).stdout
     table = shown[shown.rindex("Experiment") :]
     for name in ("split-patient", "split-random", "split-official"):
         assert name in table

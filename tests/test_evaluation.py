@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from scored import scored
 
 import brain_tumor
-from brain_tumor.drawing import classification
+from brain_tumor.drawing import classification, decisions
 from brain_tumor.drawing.training import training_svg
 from brain_tumor.errors import PipelineError
 from brain_tumor.evaluation import cohorts
@@ -375,7 +375,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 import numpy as np, pandas as pd
-from brain_tumor.drawing import classification
+from brain_tumor.drawing import classification, decisions
 from brain_tumor.drawing.training import training_svg
 from brain_tumor.metrics import curves
 folder = Path(sys.argv[1])
@@ -435,6 +435,17 @@ def test_the_epoch_that_was_kept_is_marked(tmp_path, best, epoch):
     axes = ElementTree.parse(tmp_path / "plot.svg").find(f".//{SVG}g[@id='axes_2']")
     (points, (kept,)) = ([float(u.get("x")) for u in line.iter(f"{SVG}use")] for line in lines_with_points(axes))
     assert kept == points[epoch - 1] and len(points) == 4
+
+
+@pytest.mark.parametrize("counts", [[1, 3, 900], [60, 70, 90], [3, 5, 8]])
+def test_axes_of_powers_of_ten_are_written_as_numbers(tmp_path, counts):
+    rows = pd.DataFrame(
+        {"calibration": "none", "confidence": [0.3, 0.6, 0.9], "accuracy": [0.3, 0.6, 0.9], "n": counts}
+    )
+    decisions.reliability_svg(tmp_path / "plot.svg", rows, {"none": 0.1}, "title")
+    # The texts of a figure stand in its comments, their letters are drawn.
+    texts = re.findall("<!-- (.*?) -->", (tmp_path / "plot.svg").read_text(encoding="utf-8"))
+    assert "images" in texts and not [text for text in texts if "$" in text]
 
 
 def lines_with_points(axes):

@@ -16,6 +16,7 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import RevError, resolve_rev
+from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML
 from scratch import ROOT, environment
 
@@ -38,7 +39,7 @@ def headline(name: str, scratch: Path):
             files.get(path, str(scratch / Path(path).name), recursive=True)
     except RevError:
         raise PipelineError(f"expected a commit or an experiment, received {name!r}: see dvc exp list") from None
-    except (OSError, ValueError, DvcException) as error:
+    except (OSError, ValueError, DataIndexDirError, DvcException) as error:
         raise PipelineError(f"expected the results of {name} in the DVC cache: {error}") from error
     params = YAML(typ="safe", pure=True).load(scratch / "params.yaml")
     if not (main := params["data"].get("main")):

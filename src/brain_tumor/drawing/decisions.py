@@ -31,6 +31,7 @@ def reliability_svg(path: Path | str, rows: pd.DataFrame, errors: dict[str, floa
         axes.legend(loc="upper left")
         counts.set(xlabel="confidence (largest probability), mean of the bin", ylabel="images", yscale="log")
         counts.yaxis.set_major_formatter("{x:g}")  # powers of ten need math text, which the style turns off
+        counts.yaxis.set_minor_formatter("")  # and is written where the axis spans about one power of ten
 
 
 def risk_coverage_svg(path: Path | str, curve: pd.DataFrame, area: float, title: str) -> None:

@@ -60,14 +60,14 @@ def takes_colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def summary(counts: Counter, about: Metadata) -> str:
+def summary(counts: Counter[str | None], about: Metadata) -> str:
     """How many slices have each answer.
 
     Args:
-        counts: class that was answered, other state, or "error" for a file -> number.
+        counts: class that was answered, other state, or None for a file that could not be read -> number.
         about: the classifier's metadata.
     """
-    failed = counts["error"]
+    failed = counts[None]
     answered = ", ".join(f"{counts[name]} {words(name)}" for name in about.classes)
     unanswered = f"{counts[UNSURE]} unsure, {counts['no answer']} no answer"
     unread = f"; {failed} file{'s' if failed > 1 else ''} could not be read" if failed else ""

@@ -45,18 +45,18 @@ def predict(options: Namespace, classifier: Classifier) -> int:
         with _told(options.explain, "--explain"):
             options.explain.mkdir(parents=True, exist_ok=True)
 
-    counts: Counter = Counter()
+    counts: Counter[str | None] = Counter()
     with _written_to(options.output) as output:
         printed = _printer(options, classifier, output, [title(Answer(file.name)) for file in files])
         answers = stream(classifier, files, wanted=options.slice)
         for answer in _with_bar(answers, len(files), options.quiet or output.isatty()):
             printed(answer)
             said = answer.prediction
-            counts["error" if said is None else said.label if said.state == ANSWER else said.state] += 1
+            counts[None if said is None else said.label if said.state == ANSWER else said.state] += 1
             if options.explain and said is not None:
                 _explain(options.explain, answer, classifier)
         output.flush()
-    failed = counts["error"]
+    failed = counts[None]
     if not options.quiet:
         if counts.total() > 1:
             print(summary(counts, classifier.metadata), file=sys.stderr)

@@ -5,6 +5,7 @@ import { ask } from "./requests.js";
 import { asText, savePicture, verdict } from "./saving.js";
 
 const OPACITY = 60; // percent
+const RESTING = 50; // ms that the slider stays on a slice before it is asked for
 const COLOURS = 6; // of lines in page.css
 
 /** Fill `place` with the details of a scan; every change of the slice fills the parts that depend on it. */
@@ -16,6 +17,8 @@ export function details(scan, place, model) {
     const slice = scan.slices[index];
     view.point(index);
     if (!slice.result || !slice.picture) {
+      await new Promise((resolve) => setTimeout(resolve, RESTING));
+      if (scan.current !== index) return; // the slider is still moving
       try {
         const options = { slice: slice.number ?? "middle", explain: true };
         for (const result of await ask(slice.file, options)) scan.keep(slice, result);
