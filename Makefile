@@ -41,11 +41,11 @@ demo: $(VENV)/.locked  ## run the whole pipeline on simulated scans, into .demo 
 ##@ Develop
 
 .PHONY: test
-test: $(VENV)/.locked  ## run the tests (25 min)
+test: $(VENV)/.docs  ## run the tests (25 min)
 	@python -m pytest -q --numprocesses=auto --dist=loadfile
 
 .PHONY: test-fast
-test-fast: $(VENV)/.locked  ## run only the tests without training, browser, server or new environment (1 min)
+test-fast: $(VENV)/.docs  ## run only the tests without training, browser, server or new environment (1 min)
 	@python -m pytest -q --numprocesses=auto --dist=loadfile -m "not slow"
 
 .PHONY: lint
@@ -140,7 +140,8 @@ lock: $(VENV)/.locked  ## write the requirements*.txt again from the requirement
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --output-file "$$@"; \
 	}; \
 	compile requirements.txt requirements.in requirements-serving.in && \
-	for name in dev serving readers; do compile requirements-$$name.txt -c requirements.txt requirements-$$name.in || exit; done
+	for name in dev serving readers; do compile requirements-$$name.txt -c requirements.txt requirements-$$name.in || exit; done && \
+	compile requirements-docs.txt -c requirements.txt -c requirements-dev.txt requirements-docs.in
 
 .PHONY: git
 git:

@@ -13,6 +13,7 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "MODELS.md": "models.md",
     "params.yaml": "params.md",
     "src/brain_tumor": "api/index.md",
     "src/brain_tumor/audit/ATTRIBUTION.md": "attribution.md",

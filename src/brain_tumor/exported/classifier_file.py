@@ -76,6 +76,7 @@ class Exported:
 
     @property
     def preprocessing(self) -> Preprocessing:
+        """How scans are prepared for the network."""
         return Preprocessing(**self.metadata.preprocessing)
 
 

@@ -63,6 +63,8 @@ class Model(Metadata):
 
 
 class Health(BaseModel):
+    """That the server runs."""
+
     status: str
 
 

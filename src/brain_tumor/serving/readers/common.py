@@ -112,6 +112,7 @@ def squared(grey: np.ndarray, high: float, wide: float, max_pixels: int, slices:
 
 
 def too_large(got: str, max_pixels: int) -> UnreadableImage:
+    """The error about an image of more than `max_pixels` pixels, or of none; `got` says how large it is."""
     return UnreadableImage(f"expected 1 to {max_pixels:,} pixels, got {got}: cut it or scale it down")
 
 

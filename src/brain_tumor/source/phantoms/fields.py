@@ -23,6 +23,7 @@ class Points:
         return Points(np.abs(self.x), self.y, self.z)
 
     def scaled(self, factor: np.ndarray) -> "Points":
+        """The same points, each at `factor` times its distance from the origin."""
         return Points(self.x * factor, self.y * factor, self.z * factor)
 
     @cached_property
@@ -58,6 +59,7 @@ class Waves:
 
     @classmethod
     def random(cls, rng: np.random.Generator, *, count: int, frequency: float) -> "Waves":
+        """`count` waves of random direction and phase, with about `frequency` cycles per unit of length."""
         directions = rng.normal(size=(count, 3))
         lengths = np.sqrt(directions[:, :1] ** 2 + directions[:, 1:2] ** 2 + directions[:, 2:] ** 2)
         vectors = directions / lengths * frequency * rng.uniform(0.75, 1.3, (count, 1))
@@ -91,6 +93,7 @@ def ellipsoid(p: Points, centre: Triple, half_axes: Triple) -> np.ndarray:
 
 
 def ramp(value: np.ndarray) -> np.ndarray:
+    """The value, cut to 0 to 1."""
     return np.clip(value, 0, 1)
 
 

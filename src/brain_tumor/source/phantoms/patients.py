@@ -54,6 +54,7 @@ class Patient:
 
 
 def simulate_patient(label: str, size: int, rng: np.random.Generator) -> Patient:
+    """A random patient of a class, whose scans are about `size` pixels wide."""
     return Patient(
         levels={name: level + spread * rng.uniform(-1, 1) for name, (level, spread) in LEVELS.items()},
         stretch=rng.uniform(0.93, 1.05, 3).astype(np.float32),
