@@ -31,7 +31,7 @@ def untrained(whole_run, tmp_path):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("time", range(TIMES))
 def test_folds_two_at_a_time(untrained, whole_run, time):
-    done = run("make", "repro", "JOBS=2", cwd=untrained)
+    done = run("make", "repro", "JOBS=2", cwd=untrained, timeout=600)
     assert (untrained / "dvc.lock").read_bytes() == (whole_run / "dvc.lock").read_bytes()
     assert done.stdout.count("Running stage 'train@") == 3 and "Running stage 'final'" in done.stdout
     assert "lock" not in done.stderr.lower().replace("dvc.lock", "").replace("lock file", "")
@@ -45,21 +45,11 @@ def test_experiments_two_at_a_time(small_run, tmp_path, time):
         target = tmp_path / jobs
         shutil.copytree(small_run, target)
         shutil.rmtree(target / ".dvc/cache/runs")
-        run(
-            "dvc",
-            "exp",
-            "run",
-            "--queue",
-            "-n",
-            "rate",
-            "-S",
-            "train.learning_rate=0.001,0.003",
-            "validate",
-            cwd=target,
-        )
+        rates = "train.learning_rate=0.001,0.003"
+        run("dvc", "exp", "run", "--queue", "--name", "rate", "--set-param", rates, "validate", cwd=target)
         run("dvc", "queue", "start", "--jobs", jobs, cwd=target)
         waiting = "while dvc queue status | grep -q 'Queued\\|Running'; do sleep 1; done; dvc queue status"
-        assert run("bash", "-c", waiting, cwd=target).stdout.count("Success") == 2
+        assert run("bash", "-c", waiting, cwd=target, timeout=600).stdout.count("Success") == 2
         for name in ("rate-1", "rate-2"):
             ref = f"$(git for-each-ref --format='%(objectname) %(refname)' refs/exps | grep '/{name}$' | cut -d' ' -f1)"
             locks[jobs, name] = run("bash", "-c", f"git show {ref}:dvc.lock", cwd=target).stdout
