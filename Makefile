@@ -111,7 +111,7 @@ $(SERVING)/.locked: requirements-serving.txt requirements-readers.txt pyproject.
 	@touch $@
 
 .PHONY: docs-test
-docs-test: $(VENV)/.locked  ## run the commands of the walk-throughs in docs, and compare what they print (10 min)
+docs-test: $(VENV)/.docs  ## run the commands of the walk-throughs in docs, and compare what they print (10 min)
 	@python tools/walkthrough.py $$(grep -l '^```console' docs/*.md)
 	@python -m pytest -q --docs tests
 

@@ -36,10 +36,13 @@ autodoc_default_options = {"members": True, "special-members": "__call__", "igno
 maximum_signature_line_length = 90
 add_module_names = False
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
+# `a, b: text` is one item, of arguments and of attributes.
+napoleon_use_param = False
+napoleon_custom_sections = [("Attributes", "params_style")]
 
 # No dates, no copies of the sources, nothing from elsewhere: furo uses the fonts of the reader's system.
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # the theme's own underlines modules like links
 html_static_path = ["site/static"]
 html_css_files = ["site.css"]
 html_favicon = "../src/brain_tumor/serving/web/icon.svg"

@@ -18,6 +18,7 @@ PAGES = {
     "src/brain_tumor": "api/index.md",
     "src/brain_tumor/audit/ATTRIBUTION.md": "attribution.md",
 }
+PAGES |= {f"src/brain_tumor/{page.stem}": f"api/{page.name}" for page in DOCS.glob("api/*.md") if page.stem != "index"}
 _LINK = re.compile(r"(!?\[[^\]]*\])\((?!https?:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
 
