@@ -1,10 +1,10 @@
 """What a pull request changes, as the Markdown of one comment: params, scores, plots, and the demo.
 
-    make --silent compare A=main B=HEAD > compare.md
-    python tools/pull_request.py main HEAD --compared compare.md --images https://github.com/OWNER/REPO/raw > comment.md
+    python tools/pull_request.py main HEAD --images https://github.com/OWNER/REPO/raw > comment.md
 
-`make compare` needs the predictions of both commits in the DVC cache or a remote. Where it failed and left an empty
-file, the comment says so and has what git knows: params, metrics and plots.
+The scores are compared as by `make compare`, with the commit that the pull request starts from. That needs the
+predictions of both commits in the DVC cache or a remote; where they are not, the comment says so and has what git
+knows: params, metrics and plots.
 """
 
 import argparse
@@ -14,12 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from compare import diff
+from compare import comparison, diff
 from scratch import ROOT
+
+from brain_tumor.errors import PipelineError
 
 # GitHub refuses comments of more than 65,536 characters.
 LIMIT = 60_000
-_METRICS = "<details><summary>All metrics that differ</summary>"
 
 
 def git(*arguments: str) -> str:
@@ -27,17 +28,18 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def results(former: str, latter: str, compared: str) -> str:
-    """The committed results of two commits: what `make compare` printed, or params and metrics alone."""
-    if compared.strip():
-        return compared.strip()
-    return f"""### {former} → {latter}
+def results(former: str, latter: str) -> str:
+    """The committed results of two commits: what `make compare` prints, or params and metrics alone."""
+    try:
+        return comparison(former, latter)
+    except (PipelineError, ValueError) as error:
+        return f"""### {former} → {latter}
 
 {diff("params", former, latter)}
 
-No paired bootstrap: the predictions of both commits are not in a DVC remote that this job can read.
+No paired bootstrap: {str(error).splitlines()[0]}
 
-{_METRICS}
+<details><summary>All metrics that differ</summary>
 
 {diff("metrics", former, latter)}
 </details>"""
@@ -86,42 +88,38 @@ On {scores["n"]} simulated test images. It shows that everything runs; it says n
 
 
 def fitting(text: str, limit: int = LIMIT) -> str:
-    """The text with narrow tables, and without those of its metrics that are too many; the test scores come first."""
+    """The text with narrow tables, and without the rows of metrics that are too many; the test scores go last."""
     lines = [
         re.sub(r" {2,}", " ", re.sub(r"-{4,}", "---", line)) if line.startswith("|") else line
         for line in text.splitlines()
     ]
-    start = lines.index(_METRICS) if _METRICS in lines else len(lines)
-    end = lines.index("</details>", start) if start < len(lines) else start
-    rows = [k for k in range(start, end) if lines[k].startswith("| ") and not lines[k].startswith("| Path ")]
-    room = limit - 100 - sum(len(line) + 1 for k, line in enumerate(lines) if k not in set(rows))
-    kept = set()
-    for k in sorted(rows, key=lambda k: not lines[k].startswith("| metrics/test.json ")):
-        room -= len(lines[k]) + 1
-        if room < 0:
+    rows = [k for k, line in enumerate(lines) if line.startswith("| metrics/")]
+    over = sum(len(line) + 1 for line in lines) + 100 - limit
+    left_out = set()
+    for k in sorted(rows, key=lambda k: (lines[k].startswith("| metrics/test.json "), -k)):
+        if over <= 0:
             break
-        kept.add(k)
-    if left_out := len(rows) - len(kept):
-        lines[end] = f"\n{left_out} more in `dvc metrics diff`.\n{lines[end]}"
-    return "\n".join(line for k, line in enumerate(lines) if k not in set(rows) - kept) + "\n"
+        over -= len(lines[k]) + 1
+        left_out.add(k)
+    lines = [line for k, line in enumerate(lines) if k not in left_out]
+    if left_out:
+        lines.append(f"\n{len(left_out)} more metrics differ: `dvc metrics diff`.")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("former", help="commit that the pull request starts from")
-    parser.add_argument("latter", help="last commit of the pull request")
+    parser.add_argument("base", help="commit or branch into which it is to be merged")
+    parser.add_argument("head", help="last commit of the pull request")
     parser.add_argument("--images", required=True, help="address below which the files lie as <hash>/<path>")
-    parser.add_argument("--compared", type=Path, help="file with what make compare printed; empty: it failed")
     parser.add_argument("--demo", type=Path, help="folder in which make demo has run")
     parser.add_argument("--artifact", default="", help="address of the demo's report")
     arguments = parser.parse_args()
     try:
-        hashes = [git("rev-parse", "--verify", f"{name}^{{commit}}") for name in (arguments.former, arguments.latter)]
+        hashes = git("merge-base", arguments.base, arguments.head), git("rev-parse", f"{arguments.head}^{{commit}}")
     except subprocess.CalledProcessError as error:
-        sys.exit(f"error: expected two commits: {error.stderr.strip()}")
-    compared = arguments.compared.read_text(encoding="utf-8") if arguments.compared else ""
-    parts = [results(*(git("rev-parse", "--short", name) for name in hashes), compared)]
-    parts.append(plots(*hashes, arguments.images))
+        sys.exit(f"error: expected two commits with a common ancestor: {error.stderr.strip() or 'there is none'}")
+    parts = [results(*(git("rev-parse", "--short", name) for name in hashes)), plots(*hashes, arguments.images)]
     if arguments.demo:
         parts.append(demo(arguments.demo, arguments.artifact))
     print(fitting("\n\n".join(parts)), end="")

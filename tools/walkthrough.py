@@ -4,7 +4,8 @@
     python tools/walkthrough.py docs/experiments.md --write    # pastes what the commands print into the page
 
 A fenced block `console` holds commands after "$ " and what they print, `console quiet` only commands. All the blocks
-of a page run in one shell, in a git checkout of the project with the small params of the tests, where nothing has run.
+of a page run in one shell, in a git checkout of the project with the small params of the tests, where nothing has run;
+its DVC cache has what the pages before it have run, so that `dvc repro` restores that.
 A command that is meant to fail ends with "|| true". What differs from run to run is not compared: hashes, decimals,
 times, sizes and the path of the scratch folder.
 """
@@ -13,6 +14,7 @@ import argparse
 import difflib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -108,10 +110,17 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="paste what the commands print")
     arguments = parser.parse_args()
     failed = 0
+    shared = tempfile.TemporaryDirectory()
+    cache = Path(shared.name, "cache")
     for path in arguments.pages:
         page = path.read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as folder:
-            told = run(page, project_in(Path(folder)))
+            project = project_in(Path(folder))
+            if cache.exists():
+                shutil.move(cache, project / ".dvc/cache")
+            told = run(page, project)
+            if (project / ".dvc/cache").exists():
+                shutil.move(project / ".dvc/cache", cache)
         now = pasted(page, told)
         for command, text, code in (ran for block in told for ran in block):
             if code:
@@ -128,6 +137,7 @@ def main() -> int:
                 file=sys.stderr,
             )
         print(f"{path}: {sum(map(len, told))} commands")
+    shared.cleanup()
     return 1 if failed else 0
 
 
