@@ -58,6 +58,10 @@ docs: $(VENV)/.docs  ## build the documentation as a site, in build/site (half a
 	@python -m sphinx -q -E -W --keep-going -d build/doctrees docs build/site
 	@echo "Done: open build/site/index.html"
 
+.PHONY: docs-test
+docs-test: $(VENV)/.docs  ## run the commands of the pages in docs, compare what they print, and the tests beside them (10 min)
+	@python -m pytest -q --docs --numprocesses=auto --dist=loadfile
+
 ##@ Run the pipeline
 
 .PHONY: repro
@@ -109,11 +113,6 @@ $(SERVING)/.locked: requirements-serving.txt requirements-readers.txt pyproject.
 	$(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-serving.txt -r requirements-readers.txt
 	$(SERVING)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
-
-.PHONY: docs-test
-docs-test: $(VENV)/.docs  ## run the commands of the walk-throughs in docs, and compare what they print (10 min)
-	@python tools/walkthrough.py $$(grep -l '^```console' docs/*.md)
-	@python -m pytest -q --docs tests
 
 ##@ Predict
 

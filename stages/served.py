@@ -47,8 +47,8 @@ def main(params, arguments):
         predict = params.predict
         predictor = Predictor(folder / "model.keras", batch_size=predict.batch_size, flips=predict.flips)
         # Where there is no such folder, the table has the columns of any other, and no row.
-        rows, count = np.flatnonzero(official), official.sum()
-        shown = rows if count else [0]
+        count = official.sum()
+        shown = np.flatnonzero(official) if count else [0]
         about = table.loc[shown, ["path", "source", "label"]].assign(role="official_test")
         frame, features = predictor.table(store.images[shown], about)
         write_table(folder / "official_test.csv", frame[:count])
@@ -59,7 +59,8 @@ def main(params, arguments):
             write_table(folder / f"{name}.csv", predictor.table(foreign.images, about)[0])
             print(f"{name}: {len(about)} images")
         write_table(folder / "sources.csv", pd.DataFrame({"source": params.data.external}, dtype=str))
-    print("network of " + ("all patients" if all_folds else f"fold {first}") + f"; thresholds from {len(rows)} images")
+    network, of = ("all patients", "all folds") if all_folds else (f"fold {first}", "that fold")
+    print(f"network of {network}; thresholds from the {part} images of {of}")
 
 
 if __name__ == "__main__":

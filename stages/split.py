@@ -33,6 +33,12 @@ def main(params, arguments):
     first = table[table["source"] == params.data.main]
     if params.split.official_test and first["folder"].any() and (first["fold"] != "").all():
         print(f"warning: no folder is called split.official_test = {params.split.official_test!r}", file=sys.stderr)
+    if (healthy := params.evaluate.healthy_class) and healthy not in set(first["label"]):
+        print(
+            f"warning: no class is called evaluate.healthy_class = {healthy!r}: no score of tumour vs. no tumour and "
+            "no limit of missed tumours; name the class, or '' if there is none",
+            file=sys.stderr,
+        )
     with replacing_folder("data/split") as folder:
         write_table(folder / "folds.csv", table)
     known = (first["patient"] != "").mean()

@@ -1,6 +1,7 @@
 """params.yaml is checked before anything runs; what is wrong is said in one line."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from brain_tumor.errors import PipelineError
@@ -104,6 +106,17 @@ def test_every_knob_has_a_comment():
 def knob(path: tuple[str, ...]) -> tuple[str, ...]:
     """The knob of a value: names of sources and of class folders are the user's own."""
     return ("data", "sources", "<name>", *path[3:4]) if path[:2] == ("data", "sources") else path
+
+
+@pytest.mark.parametrize("change", ["evaluate.searched_folds=[]", "run.folds=[1]", "train.epochs=3"])
+def test_dvc_can_set_a_list(tmp_path, change):
+    """As `dvc exp run -S` does. A list of several lines with a comment beside its key would lose its line end."""
+    path = tmp_path / "params.yaml"
+    path.write_text(COMMITTED, encoding="utf-8")
+    apply_overrides(path, [change])
+    now, before = (YAML(typ="safe", pure=True).load(text) for text in (path, COMMITTED))
+    (section, key), value = change.partition("=")[0].split("."), json.loads(change.partition("=")[2])
+    assert now == before | {section: before[section] | {key: value}}
 
 
 @pytest.mark.parametrize("text", ["1e-05", "1e-5", "1E-5", "0.00001", "1.0e-5"])

@@ -50,10 +50,15 @@ def scratch_copy(target: Path, overrides: dict, root: Path = ROOT) -> None:
     for path in tree_files(root):
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(root / path, target / path)
+    change_params(target / "params.yaml", overrides)
+
+
+def change_params(path: Path, overrides: dict) -> None:
+    """Change a params.yaml as `scratch_copy` does."""
     yaml = YAML()
-    params = yaml.load(target / "params.yaml")
+    params = yaml.load(path)
     _update(params, overrides)
-    yaml.dump(params, target / "params.yaml")
+    yaml.dump(params, path)
 
 
 def environment() -> dict[str, str]:

@@ -3,9 +3,10 @@
     python tools/walkthrough.py docs/experiments.md            # ends with 1 if a command fails or prints something else
     python tools/walkthrough.py docs/experiments.md --write    # pastes what the commands print into the page
 
-A fenced block `console` holds commands after "$ " and what they print, `console quiet` only commands. All the blocks
-of a page run in one shell, in a git checkout of the project with the small params of the tests, where nothing has run;
-its DVC cache has what the pages before it have run, so that `dvc repro` restores that.
+A fenced block `console` holds commands after "$ " and what they print, `console quiet` only commands. The content of
+a block `yaml params.yaml` is written into that file, in its place between the commands. All the blocks of a page run in
+one shell, in a git checkout of the project with the small params of the tests, where nothing has run. With `--cache`,
+`dvc repro` restores what an earlier page has run.
 A command that is meant to fail ends with "|| true". What differs from run to run is not compared: hashes, decimals,
 times, sizes and the path of the scratch folder.
 """
@@ -14,16 +15,16 @@ import argparse
 import difflib
 import os
 import re
-import shutil
+import shlex
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from ruamel.yaml import YAML
-from scratch import ROOT, environment, scratch_copy
+from scratch import ROOT, change_params, environment, scratch_copy
 
-_BLOCK = re.compile(r"^```console( quiet)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^```(console|console quiet|yaml params\.yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _MARK = "walkthrough-command"
 _CHANGING = (
     (r"\b[0-9a-f]{7,64}\b", "<hash>"),
@@ -50,7 +51,11 @@ def commands(block: str) -> list[str]:
 
 def run(page: str, project: Path) -> list[list[tuple[str, str, int]]]:
     """For each block its commands, with what each printed and its exit code."""
-    blocks = [commands(found[2]) for found in _BLOCK.finditer(page)]
+    writing = f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).resolve()))} --params <<'END'\n"
+    blocks = [
+        [f"{writing}{found[2]}END"] if found[1].startswith("yaml") else commands(found[2])
+        for found in _BLOCK.finditer(page)
+    ]
     script = ["exec 2>&1"]
     for command in (command for block in blocks for command in block):
         script += [f"echo {_MARK}", command, f'code=$?; echo; echo "{_MARK} $code"']
@@ -76,7 +81,7 @@ def pasted(page: str, told: list[list[tuple[str, str, int]]]) -> str:
 
     def block(found: re.Match) -> str:
         ran = next(blocks)
-        if found[1]:
+        if found[1] != "console":
             return found[0]
         parts = [f"$ {command}\n" + (f"{text}\n" if text else "") for command, text, _ in ran]
         return f"```console\n{''.join(parts)}```"
@@ -91,8 +96,8 @@ def masked(page: str) -> list[str]:
     return page.splitlines()
 
 
-def project_in(folder: Path) -> Path:
-    """A committed git checkout of the project with the small params."""
+def project_in(folder: Path, cache: Path | None) -> Path:
+    """A committed git checkout of the project with the small params; `cache` is its DVC cache if given."""
     target = folder / "project"
     scratch_copy(target, YAML(typ="safe").load(ROOT / "tests" / "small.yaml"))
     (folder / ".gitconfig").write_text(
@@ -101,26 +106,25 @@ def project_in(folder: Path) -> Path:
     variables = os.environ | {"HOME": str(folder)}
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "start"]):
         subprocess.run(["git", *command], cwd=target, env=variables, check=True)
+    if cache:
+        (target / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache.resolve()}\n", encoding="utf-8")
     return target
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pages", nargs="+", type=Path)
+    parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--write", action="store_true", help="paste what the commands print")
+    parser.add_argument("--params", action="store_true", help="change params.yaml in this folder by standard input")
+    parser.add_argument("--cache", type=Path, help="DVC cache that the pages share")
     arguments = parser.parse_args()
+    if arguments.params:
+        change_params(Path("params.yaml"), YAML(typ="safe", pure=True).load(sys.stdin))
     failed = 0
-    shared = tempfile.TemporaryDirectory()
-    cache = Path(shared.name, "cache")
     for path in arguments.pages:
         page = path.read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as folder:
-            project = project_in(Path(folder))
-            if cache.exists():
-                shutil.move(cache, project / ".dvc/cache")
-            told = run(page, project)
-            if (project / ".dvc/cache").exists():
-                shutil.move(project / ".dvc/cache", cache)
+            told = run(page, project_in(Path(folder), arguments.cache))
         now = pasted(page, told)
         for command, text, code in (ran for block in told for ran in block):
             if code:
@@ -137,7 +141,6 @@ def main() -> int:
                 file=sys.stderr,
             )
         print(f"{path}: {sum(map(len, told))} commands")
-    shared.cleanup()
     return 1 if failed else 0
 
 

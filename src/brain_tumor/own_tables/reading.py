@@ -48,7 +48,10 @@ def read_own_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
         ) from None
     names = rows[0][1] if rows else []
     if not set(columns) <= set(names):
-        raise PipelineError(f"expected the columns {','.join(columns)} in {path}, found {','.join(names) or 'none'}")
+        raise PipelineError(
+            f"expected the columns {','.join(columns)} in {path}, found {','.join(names) or 'none'}: "
+            "begin the file with a line of these names, and separate them by commas"
+        )
     if again := [name for name, times in Counter(names).items() if times > 1]:
         raise PipelineError(f"expected each column once in {path}, found {again[0]!r} several times")
     for number, row in rows[1:]:
