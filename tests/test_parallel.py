@@ -7,7 +7,7 @@ import pytest
 from conftest import run
 from ruamel.yaml import YAML
 
-pytestmark = pytest.mark.docs
+pytestmark = [pytest.mark.docs, pytest.mark.xdist_group("whole_run")]
 TIMES = int(os.environ.get("TIMES", "1"))
 
 
@@ -39,14 +39,14 @@ def test_folds_two_at_a_time(untrained, whole_run, time):
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("time", range(TIMES))
-def test_experiments_two_at_a_time(small_run, tmp_path, time):
+def test_experiments_two_at_a_time(whole_run, tmp_path, time):
     locks = {}
     for jobs in ("1", "2"):
         target = tmp_path / jobs
-        shutil.copytree(small_run, target)
+        shutil.copytree(whole_run, target)
         shutil.rmtree(target / ".dvc/cache/runs")
         rates = "train.learning_rate=0.001,0.003"
-        run("dvc", "exp", "run", "--queue", "--name", "rate", "--set-param", rates, "validate", cwd=target)
+        run("dvc", "exp", "run", "--queue", "--name", "rate", "--set-param", rates, "train@0", cwd=target)
         run("dvc", "queue", "start", "--jobs", jobs, cwd=target)
         waiting = "while dvc queue status | grep -q 'Queued\\|Running'; do sleep 1; done; dvc queue status"
         assert run("bash", "-c", waiting, cwd=target, timeout=600).stdout.count("Success") == 2

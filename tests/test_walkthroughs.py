@@ -15,6 +15,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.docs
+@pytest.mark.xdist_group("pages")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_prints_what_it_shows(page, cache):

@@ -16,6 +16,7 @@ import difflib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -96,8 +97,8 @@ def masked(page: str) -> list[str]:
     return page.splitlines()
 
 
-def project_in(folder: Path, cache: Path | None) -> Path:
-    """A committed git checkout of the project with the small params; `cache` is its DVC cache if given."""
+def project_in(folder: Path) -> Path:
+    """A committed git checkout of the project with the small params."""
     target = folder / "project"
     scratch_copy(target, YAML(typ="safe").load(ROOT / "tests" / "small.yaml"))
     (folder / ".gitconfig").write_text(
@@ -106,8 +107,6 @@ def project_in(folder: Path, cache: Path | None) -> Path:
     variables = os.environ | {"HOME": str(folder)}
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "start"]):
         subprocess.run(["git", *command], cwd=target, env=variables, check=True)
-    if cache:
-        (target / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache.resolve()}\n", encoding="utf-8")
     return target
 
 
@@ -116,7 +115,7 @@ def main() -> int:
     parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--write", action="store_true", help="paste what the commands print")
     parser.add_argument("--params", action="store_true", help="change params.yaml in this folder by standard input")
-    parser.add_argument("--cache", type=Path, help="DVC cache that the pages share")
+    parser.add_argument("--cache", type=Path, help="folder of the DVC cache that pages hand on, one after the other")
     arguments = parser.parse_args()
     if arguments.params:
         change_params(Path("params.yaml"), YAML(typ="safe", pure=True).load(sys.stdin))
@@ -124,7 +123,13 @@ def main() -> int:
     for path in arguments.pages:
         page = path.read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as folder:
-            told = run(page, project_in(Path(folder), arguments.cache))
+            project = project_in(Path(folder))
+            own = project / ".dvc/cache"
+            if arguments.cache and arguments.cache.exists():
+                shutil.move(arguments.cache, own)
+            told = run(page, project)
+            if arguments.cache and own.exists():
+                shutil.move(own, arguments.cache)
         now = pasted(page, told)
         for command, text, code in (ran for block in told for ran in block):
             if code:
