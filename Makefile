@@ -60,7 +60,7 @@ docs: $(VENV)/.docs  ## build the documentation as a site, in build/site (half a
 
 .PHONY: docs-test
 docs-test: $(VENV)/.docs  ## run the commands of the pages in docs, compare what they print, and the tests beside them (10 min)
-	@python -m pytest -q --docs --numprocesses=auto --dist=loadgroup
+	@python -m pytest -q --docs --numprocesses=auto --dist=worksteal
 
 ##@ Run the pipeline
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 from scratch import environment, scratch_copy
 
@@ -75,29 +76,34 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git checkout of the project on small phantoms, run end to end and committed. Leave it unchanged."""
-    return _run_and_committed(tmp_path_factory.mktemp("small") / "project", SMALL)
+    return _run_and_committed(tmp_path_factory, "small", SMALL)
 
 
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with every fold, so that a network of all patients is served. Leave it unchanged."""
-    return _run_and_committed(
-        tmp_path_factory.mktemp("whole") / "project", SMALL | {"run": {"folds": [0, 1, 2], "threads": 1}}
-    )
+    return _run_and_committed(tmp_path_factory, "whole", SMALL | {"run": {"folds": [0, 1, 2], "threads": 1}})
 
 
-def _run_and_committed(target: Path, overrides: dict) -> Path:
+def _run_and_committed(tmp_path_factory: pytest.TempPathFactory, name: str, overrides: dict) -> Path:
+    """One run for all workers of pytest-xdist: run no DVC and no git in it, which lock it against one another."""
     require("git")
-    scratch_copy(target, overrides)
-    run("git", "init", "-q", "-b", "main", cwd=target)
-    run("git", "config", "user.name", "test", cwd=target)
-    run("git", "config", "user.email", "test@example.org", cwd=target)
-    run("git", "add", "-A", cwd=target)
-    run("git", "commit", "-q", "-m", "before the run", cwd=target)
-    done = run("dvc", "repro", cwd=target)
-    (target / "repro.log").write_text(done.stdout + done.stderr, encoding="utf-8")
-    run("git", "add", "-A", cwd=target)
-    run("git", "commit", "-q", "-m", "small run", cwd=target)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    target, done = shared / name / "project", shared / name / "done"
+    with FileLock(shared / f"{name}.lock"):
+        if not done.exists():
+            scratch_copy(target, overrides)
+            run("git", "init", "-q", "-b", "main", cwd=target)
+            run("git", "config", "user.name", "test", cwd=target)
+            run("git", "config", "user.email", "test@example.org", cwd=target)
+            run("git", "add", "-A", cwd=target)
+            run("git", "commit", "-q", "-m", "before the run", cwd=target)
+            ran = run("dvc", "repro", cwd=target)
+            (target / "repro.log").write_text(ran.stdout + ran.stderr, encoding="utf-8")
+            run("git", "add", "-A", cwd=target)
+            run("git", "commit", "-q", "-m", "small run", cwd=target)
+            done.touch()
     return target
 
 
@@ -116,6 +122,10 @@ def browser():
 @pytest.fixture
 def small_clone(small_run: Path, tmp_path: Path) -> Path:
     """A copy of `small_run`, cache and results included, to change at will."""
-    target = tmp_path / "clone"
-    shutil.copytree(small_run, target)
-    return target
+    return Path(shutil.copytree(small_run, tmp_path / "clone"))
+
+
+@pytest.fixture
+def whole_clone(whole_run: Path, tmp_path: Path) -> Path:
+    """The same of `whole_run`."""
+    return Path(shutil.copytree(whole_run, tmp_path / "clone"))

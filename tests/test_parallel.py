@@ -7,7 +7,7 @@ import pytest
 from conftest import run
 from ruamel.yaml import YAML
 
-pytestmark = [pytest.mark.docs, pytest.mark.xdist_group("whole_run")]
+pytestmark = pytest.mark.docs
 TIMES = int(os.environ.get("TIMES", "1"))
 
 

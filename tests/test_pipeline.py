@@ -49,7 +49,7 @@ def stages_run(output: str) -> list[str]:
     return re.findall(r"Running stage '(.+?)'", output)
 
 
-def test_end_to_end(small_run):
+def test_end_to_end(small_run, small_clone):
     log = (small_run / "repro.log").read_text(encoding="utf-8")
     ran = stages_run(log)
     assert len(ran) == len(set(ran))
@@ -72,10 +72,10 @@ def test_end_to_end(small_run):
     # Where not every fold is run there is no network of all patients, and that of the first fold is served.
     assert list((small_run / "data/final").iterdir()) == []
     assert read_metadata(small_run / "data/served/model.keras")["fold"] == 0
-    again = run("dvc", "repro", cwd=small_run)
+    again = run("dvc", "repro", cwd=small_clone)
     assert stages_run(again.stdout) == []
-    assert "up to date" in run("dvc", "status", cwd=small_run).stdout
-    assert run("git", "status", "--porcelain", cwd=small_run).stdout == ""
+    assert "up to date" in run("dvc", "status", cwd=small_clone).stdout
+    assert run("git", "status", "--porcelain", cwd=small_clone).stdout == ""
 
 
 def test_nothing_tracked_tells_where_or_when_it_was_made(small_run):
@@ -190,12 +190,6 @@ def test_training_again_gives_the_same_bytes(small_clone):
     for stage in (*sorted(TRAINED), "audit", *sorted(JUDGED)):
         run("dvc", "repro", "--force", "--single-item", stage, cwd=small_clone)
     assert (small_clone / "dvc.lock").read_bytes() == before
-
-
-@pytest.fixture
-def whole_clone(whole_run: Path, tmp_path: Path) -> Path:
-    """A copy of `whole_run`, cache and results included, to change at will."""
-    return Path(shutil.copytree(whole_run, tmp_path / "clone"))
 
 
 def test_a_network_of_all_patients_is_trained_where_every_fold_is_run(whole_run):

@@ -27,7 +27,6 @@ from ruamel.yaml import YAML
 from scratch import environment
 from walkthrough import commands
 
-pytestmark = pytest.mark.xdist_group("whole_run")
 PAGE = (ROOT / "docs/remotes.md").read_text(encoding="utf-8")
 MODEL = "models/fold-0/model.keras"
 _OF_THE_USER = ("GIT_", "DVC_", "AWS_", "SSH_", "RCLONE_", "XDG_CONFIG")

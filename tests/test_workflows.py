@@ -271,13 +271,13 @@ def test_without_the_predictions_the_comment_has_what_git_knows(clone, system):
 
 
 @pytest.mark.docs
-def test_with_a_remote_the_comment_has_the_paired_bootstrap(small_clone, tmp_path):
-    run("dvc", "remote", "add", "-q", "-d", "storage", str(tmp_path / "storage"), cwd=small_clone)
-    run("dvc", "push", "-q", cwd=small_clone)
-    run("git", "commit", "-qam", "remote", cwd=small_clone)
-    pull_request(small_clone)
+def test_with_a_remote_the_comment_has_the_paired_bootstrap(whole_clone, tmp_path):
+    run("dvc", "remote", "add", "-q", "-d", "storage", str(tmp_path / "storage"), cwd=whole_clone)
+    run("dvc", "push", "-q", cwd=whole_clone)
+    run("git", "commit", "-qam", "remote", cwd=whole_clone)
+    pull_request(whole_clone)
     target = tmp_path / "fetched/clone"
-    run("git", "clone", "-q", str(small_clone), str(target), cwd=tmp_path)
+    run("git", "clone", "-q", str(whole_clone), str(target), cwd=tmp_path)
     run("git", "branch", "-q", "main", "origin/main", cwd=target)
     text = comment_of("github", target)
     # The same predictions, so no difference.
@@ -307,20 +307,20 @@ def test_the_comment_is_posted_or_one_line_says_why_not(tmp_path, system, cml):
 
 
 @pytest.mark.docs
-def test_hooks_refuse_what_ci_would_refuse_and_move_the_data(small_clone, tmp_path):
-    environment_in(small_clone)
-    run(".venv/bin/pre-commit", "install", cwd=small_clone, HOME=str(tmp_path))
+def test_hooks_refuse_what_ci_would_refuse_and_move_the_data(whole_clone, tmp_path):
+    environment_in(whole_clone)
+    run(".venv/bin/pre-commit", "install", cwd=whole_clone, HOME=str(tmp_path))
 
     def git(*arguments: str, fails: bool = False) -> str:
         # Neither the environment nor a cache of pre-commit's helps.
         variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path)}
-        done = run("git", *arguments, cwd=small_clone, fails=fails, **variables)
+        done = run("git", *arguments, cwd=whole_clone, fails=fails, **variables)
         return done.stdout + done.stderr
 
-    (small_clone / "stages/more.py").write_text("import os\nx = {  'a':1 }\n")
-    (small_clone / "wrong.yaml").write_text("a: [1\n")
-    (small_clone / "large.bin").write_bytes(bytes(1_100_000))
-    path = small_clone / ".gitlab-ci.yml"
+    (whole_clone / "stages/more.py").write_text("import os\nx = {  'a':1 }\n")
+    (whole_clone / "wrong.yaml").write_text("a: [1\n")
+    (whole_clone / "large.bin").write_bytes(bytes(1_100_000))
+    path = whole_clone / ".gitlab-ci.yml"
     path.write_text(path.read_text(encoding="utf-8").replace("script:", "commands:"), encoding="utf-8")
     git("add", "-A")
     said = git("commit", "-m", "wrong", fails=True)
@@ -335,7 +335,7 @@ def test_hooks_refuse_what_ci_would_refuse_and_move_the_data(small_clone, tmp_pa
     assert "F401" in said and "large.bin (1075 KB) exceeds 1000 KB" in said and states["dvc status"] == "Passed"
     git("rm", "-q", "-f", "--cached", "wrong.yaml", "large.bin")
     git("checkout", "-q", "HEAD", ".gitlab-ci.yml")
-    (small_clone / "stages/more.py").write_text("x = 1\n")
+    (whole_clone / "stages/more.py").write_text("x = 1\n")
     git("add", "stages/more.py")
     said = git("commit", "-m", "right")
     assert "report:" in said and "changed deps:" in said  # the stage that depends on all code
@@ -343,16 +343,16 @@ def test_hooks_refuse_what_ci_would_refuse_and_move_the_data(small_clone, tmp_pa
     # push: nothing more than git does without a remote, the data with one
     run("git", "init", "-q", "--bare", str(tmp_path / "server.git"), cwd=tmp_path)
     git("push", "-q", str(tmp_path / "server.git"), "HEAD:refs/heads/a")
-    run("dvc", "remote", "add", "-q", "-d", "storage", str(tmp_path / "storage"), cwd=small_clone)
+    run("dvc", "remote", "add", "-q", "-d", "storage", str(tmp_path / "storage"), cwd=whole_clone)
     assert not (tmp_path / "storage").exists()
     git("push", "-q", str(tmp_path / "server.git"), "HEAD:refs/heads/b")
     assert len(list((tmp_path / "storage/files/md5").rglob("*"))) > 50
 
     # checkout: the data follow
     git("stash", "-q")
-    shutil.rmtree(small_clone / "data/split")
+    shutil.rmtree(whole_clone / "data/split")
     git("checkout", "-q", "-b", "other")
-    assert (small_clone / "data/split/folds.csv").is_file()
-    shutil.rmtree(small_clone / ".dvc/cache")  # as in a fresh clone: nothing to check out, and no error
-    shutil.rmtree(small_clone / "data/split")
+    assert (whole_clone / "data/split/folds.csv").is_file()
+    shutil.rmtree(whole_clone / ".dvc/cache")  # as in a fresh clone: nothing to check out, and no error
+    shutil.rmtree(whole_clone / "data/split")
     git("checkout", "-q", "-b", "another")
