@@ -115,9 +115,7 @@ def main() -> int:
     parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--write", action="store_true", help="paste what the commands print")
     parser.add_argument("--params", action="store_true", help="change params.yaml in this folder by standard input")
-    parser.add_argument(
-        "--cache", type=Path, help="DVC cache from which `dvc repro` restores; it is moved and changed"
-    )
+    parser.add_argument("--cache", type=Path, help="DVC cache from which `dvc repro` restores; it is moved and changed")
     arguments = parser.parse_args()
     if arguments.params:
         change_params(Path("params.yaml"), YAML(typ="safe", pure=True).load(sys.stdin))
