@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from conftest import run
@@ -40,17 +41,21 @@ def test_folds_two_at_a_time(untrained, whole_run, time):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("time", range(TIMES))
 def test_experiments_two_at_a_time(whole_run, tmp_path, time):
+    alone, side_by_side = (Path(shutil.copytree(whole_run, tmp_path / name)) for name in ("alone", "side by side"))
     locks = {}
-    for jobs in ("1", "2"):
-        target = tmp_path / jobs
-        shutil.copytree(whole_run, target)
-        shutil.rmtree(target / ".dvc/cache/runs")
-        rates = "train.learning_rate=0.001,0.003"
-        run("dvc", "exp", "run", "--queue", "--name", "rate", "--set-param", rates, "train@0", cwd=target)
-        run("dvc", "queue", "start", "--jobs", jobs, cwd=target)
-        waiting = "while dvc queue status | grep -q 'Queued\\|Running'; do sleep 1; done; dvc queue status"
-        assert run("bash", "-c", waiting, cwd=target, timeout=600).stdout.count("Success") == 2
-        for name in ("rate-1", "rate-2"):
-            ref = f"$(git for-each-ref --format='%(objectname) %(refname)' refs/exps | grep '/{name}$' | cut -d' ' -f1)"
-            locks[jobs, name] = run("bash", "-c", f"git show {ref}:dvc.lock", cwd=target).stdout
-    assert locks["1", "rate-1"] == locks["2", "rate-1"] != locks["1", "rate-2"] == locks["2", "rate-2"]
+    for project in (alone, side_by_side):
+        shutil.rmtree(project / ".dvc/cache/runs")
+    for number, rate in (("1", "0.001"), ("2", "0.003")):
+        run("dvc", "exp", "run", "--set-param", f"train.learning_rate={rate}", "train@0", cwd=alone)
+        locks["alone", number] = (alone / "dvc.lock").read_text(encoding="utf-8")
+        run("git", "checkout", "-q", ".", cwd=alone)
+    rates = "train.learning_rate=0.001,0.003"
+    run("dvc", "exp", "run", "--queue", "--name", "rate", "--set-param", rates, "train@0", cwd=side_by_side)
+    run("dvc", "queue", "start", "--jobs", "2", cwd=side_by_side)
+    waiting = "while dvc queue status | grep -q 'Queued\\|Running'; do sleep 1; done; dvc queue status"
+    assert run("bash", "-c", waiting, cwd=side_by_side, timeout=600).stdout.count("Success") == 2
+    for number in "12":
+        named = ["git", "for-each-ref", "--format=%(objectname)", f"refs/exps/**/rate-{number}"]
+        commit = run(*named, cwd=side_by_side).stdout.strip()
+        locks["side by side", number] = run("git", "show", f"{commit}:dvc.lock", cwd=side_by_side).stdout
+    assert locks["alone", "1"] == locks["side by side", "1"] != locks["alone", "2"] == locks["side by side", "2"]
