@@ -62,6 +62,14 @@ docs: $(VENV)/.docs  ## build the documentation as a site, in build/site (half a
 docs-test: $(VENV)/.docs  ## run the commands of the pages in docs, compare what they print, and the tests beside them (10 min)
 	@python -m pytest -q --docs --numprocesses=auto --dist=worksteal
 
+.PHONY: audit-deps
+audit-deps: $(VENV)/.locked  ## known vulnerabilities of all locked packages, by the OSV database, which is stored for use without a network
+	@python tools/audit_deps.py
+
+.PHONY: licences
+licences: $(VENV)/.docs  ## write the licences of all locked packages to docs/licences.md; one that is not allowed fails
+	@python tools/licences.py
+
 ##@ Run the pipeline
 
 .PHONY: repro

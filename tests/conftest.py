@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # As little as shows every stage.
 SMALL = YAML(typ="safe").load(ROOT / "tests" / "small.yaml")
 
+# Put on PYTHONPATH, it keeps Python programs from the network.
+NO_NETWORK = ROOT / "tests" / "no_network"
 
 # Their tests run the pipeline, open a browser, or copy the project.
 _SLOW_FIXTURES = {"browser", "installed", "project", "small_clone", "small_run", "whole_run"}
@@ -99,7 +101,9 @@ def _run_and_committed(tmp_path_factory: pytest.TempPathFactory, name: str, over
             run("git", "config", "user.email", "test@example.org", cwd=target)
             run("git", "add", "-A", cwd=target)
             run("git", "commit", "-q", "-m", "before the run", cwd=target)
-            ran = run("dvc", "repro", cwd=target)
+            # Without a network; tests/test_network.py reads what was tried.
+            blocked = {"PYTHONPATH": str(NO_NETWORK), "NO_NETWORK": str(target.with_name("network.log"))}
+            ran = run("dvc", "repro", cwd=target, **blocked)
             (target / "repro.log").write_text(ran.stdout + ran.stderr, encoding="utf-8")
             run("git", "add", "-A", cwd=target)
             run("git", "commit", "-q", "-m", "small run", cwd=target)

@@ -11,7 +11,7 @@ from conftest import ROOT, run
 
 LIBRARY = ROOT / "src/brain_tumor"
 ROOMS = sorted(path.parent.name for path in LIBRARY.glob("*/__init__.py"))
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 # Methods that Keras calls; Keras describes them.
 OF_KERAS = {"PartialCrossentropy.call", "LayerwiseAdamW.update_step"}
 BUILD = (sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-d")

@@ -236,6 +236,14 @@ def test_the_tests_run_and_a_lock_out_of_step_fails(clone, system):
     assert any("evaluate: modified: metrics/test.json" in line for line in said), printed
 
 
+@SYSTEMS
+@pytest.mark.slow
+def test_known_vulnerabilities_are_looked_for_weekly(clone, system):
+    printed, code = execute(system, "audit", clone, values_of(system, clone), make=MAKE)
+    assert code == 0 and (clone / "calls").read_text() == "make audit-deps\n", printed
+    assert "schedule" in json.dumps((GITHUB if system == "github" else GITLAB)["audit"])
+
+
 def comment_of(system: str, clone: Path) -> str:
     """The text that the job `report` writes, after what is the same in all cases was checked."""
     values = values_of(system, clone)

@@ -14,6 +14,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "MODELS.md": "models.md",
+    "SECURITY.md": "security.md",
     "params.yaml": "params.md",
     "src/brain_tumor": "api/index.md",
     "src/brain_tumor/audit/ATTRIBUTION.md": "attribution.md",

@@ -22,6 +22,8 @@ BACKOFF_SECONDS = 2.0  # before the first further attempt; doubles with each
 
 # What the command prints when another attempt cannot help. The server's own text replaces the status if it sends one.
 _REFUSED = re.compile(r"\b40[0134] Client Error|^Authentication required|^Permission .* denied", re.MULTILINE)
+# A token that ends with a line break cannot be sent: the error of the client quotes the whole header.
+_SECRET = re.compile(r"""\b(Basic|Bearer) [^'"\r\n]+""")
 _WAYS_OUT = (
     "sign in to Kaggle (~/.kaggle/kaggle.json, KAGGLE_USERNAME with KAGGLE_KEY, or KAGGLE_API_TOKEN), or use a copy "
     "with `DATASET_ARCHIVE=/path/to/archive.zip make repro` (for several sources a folder of their archives), or see "
@@ -108,6 +110,7 @@ def _run(command: list[str], file: Path, stall_seconds: float) -> None:
     def relay() -> None:
         # newline="": a progress bar ends its lines with a carriage return.
         for line in io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace", newline=""):
+            line = _SECRET.sub(r"\1 ***", line)
             lines.append(line)
             if sys.stderr.isatty():
                 print(line, end="", file=sys.stderr, flush=True)
