@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Before anything that is installed: an experiment in a copy of this tree runs the copy's code.
 sys.path.insert(0, str(ROOT / "src"))
 
+from brain_tumor.errors import ending_in_one_line  # noqa: E402
+
 _ARGUMENTS = {
     "fold": {"type": lambda text: text if text == "all" else int(text), "metavar": "NUMBER|all"},
     "part": {"choices": ["validation", "test"]},
@@ -33,7 +35,8 @@ def _quiet_tensorflow() -> None:
     sys.stderr = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="replace")
 
 
-_quiet_tensorflow()
+with ending_in_one_line():
+    _quiet_tensorflow()
 
 
 def run(main: Callable[..., None], *needed: str, **flags: str) -> None:
@@ -44,7 +47,6 @@ def run(main: Callable[..., None], *needed: str, **flags: str) -> None:
         needed: arguments that the script needs: "fold", "part", "source".
         flags: switches of the script and their help texts.
     """
-    from brain_tumor.errors import PipelineError
     from brain_tumor.params import load_params
 
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
@@ -54,12 +56,8 @@ def run(main: Callable[..., None], *needed: str, **flags: str) -> None:
         parser.add_argument(f"--{flag}", action="store_true", help=text)
     arguments = parser.parse_args()
     _end_with_dvc()
-    try:
+    with ending_in_one_line():
         main(load_params(), arguments)
-    except PipelineError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _end_with_dvc() -> None:

@@ -3,19 +3,24 @@
 import hashlib
 import io
 import os
+import random
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import warnings
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from kaggle_stand_in import KaggleStandIn
+from limited_disk import OBEYING, LimitedDisk
 
-from brain_tumor.errors import PipelineError
+from brain_tumor.errors import PipelineError, in_one_line
 from brain_tumor.source import archive, manifest
 from brain_tumor.source import kaggle as kaggle_client
 from brain_tumor.source.fetching import copy_folder, fetch_kaggle, own_archive
@@ -23,6 +28,7 @@ from brain_tumor.source.layout import list_images, once
 
 SLUG, SECOND = "someone/some-scans", "somebody/more-scans"
 RAW = "data/raw/scans"
+SUBPROCESS = {"PYTHONPATH": str(Path(archive.__file__).parents[2])}
 # As in a published set: two folders of two classes, a name with a space and brackets, a file that is no image.
 CONTENT = {
     "Testing/glioma/image(1).jpg": b"test glioma",
@@ -222,16 +228,7 @@ def test_a_damaged_download_is_named_by_its_data_set(place, kaggle):
 @pytest.mark.timeout(60)
 def test_a_killed_download_leaves_nothing_finished_and_the_next_one_succeeds(place, kaggle):
     server = kaggle(zipped(CONTENT), "stall", "serve")
-    options = "None, Path('manifests'), retries=3, stall_seconds=60, accept=False"
-    program = (
-        "from pathlib import Path; from brain_tumor.source.fetching import fetch_kaggle; "
-        f"fetch_kaggle({SLUG!r}, Path({RAW!r}), {options})"
-    )
-    paths = [str(Path(archive.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-    )
+    process = subprocess.Popen(fetching(3), env=os.environ | SUBPROCESS)
     try:
         assert server.stalled.wait(timeout=30)
     finally:
@@ -245,6 +242,141 @@ def test_a_killed_download_leaves_nothing_finished_and_the_next_one_succeeds(pla
 def assert_ways_out(text: str) -> None:
     for way in ["kaggle.json", "KAGGLE_API_TOKEN", "DATASET_ARCHIVE=/path/to/archive.zip make repro", "make demo"]:
         assert way in text
+
+
+LARGE = CONTENT | {"Training/glioma/large.jpg": random.Random(0).randbytes(4 * 1024**2)}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("fault", ["refused", "garbage", "circle", "login", "elsewhere", 500])
+def test_a_faulty_answer_is_followed_by_another_attempt(place, kaggle, capsys, fault):
+    """A reset before the answer, what is no HTTP, redirections without end, a page to sign in, a wrong resumption."""
+    server = kaggle(zipped(LARGE), fault, "serve")
+    assert fetch(place, retries=1, stall_seconds=30) == LARGE
+    assert server.runs == 2
+    (said, _) = capsys.readouterr().err.splitlines()  # the other line is about the manifest
+    assert said.startswith("download: attempt 1 of 2 failed (")
+    assert ("web page to sign in" in said) == (fault == "login")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("fault", ["reset", "changed", "unsatisfiable", "drip"])
+def test_a_faulty_line_is_borne_by_the_first_attempt(place, kaggle, fault):
+    """A reset in the middle, another version or status 416 in answer to a resumption, a slow line without a pause."""
+    server = kaggle(zipped(LARGE), fault)
+    assert fetch(place, retries=0, stall_seconds=8 if fault == "drip" else 30) == LARGE
+    assert server.runs == 1
+
+
+@pytest.mark.timeout(60)
+def test_a_length_that_never_comes(place, kaggle):
+    server = kaggle(zipped(CONTENT), "long")
+    assert_ways_out(failure(place, retries=0, stall_seconds=1))
+    server.script = ["serve"]
+    assert fetch(place, retries=0) == CONTENT
+
+
+def through_a_proxy(monkeypatch, answer: bytes) -> None:
+    """Lead the client, which then asks for Kaggle itself, to a proxy that gives this answer and ends."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):  # closed
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(2**16)
+                    connection.sendall(answer)
+                    connection.settimeout(5)
+                    connection.recv(2**16)
+
+    threading.Thread(target=serve, daemon=True).start()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "407 Proxy Authentication"),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "403 Forbidden"),
+        (b"HTTP/1.1 200 Connection established\r\n\r\nthis is no TLS record", "SSL"),
+    ],
+    ids=["password", "forbidden", "no TLS"],
+)
+def test_a_proxy_that_stands_in_the_way(place, monkeypatch, answer, said):
+    through_a_proxy(monkeypatch, answer)
+    text = failure(place, retries=0)
+    assert said in text
+    assert_ways_out(text)
+
+
+def fetching(retries: int) -> list[str]:
+    """A program that fetches the set in the folder that it runs in, and ends as a stage does."""
+    program = (
+        "from pathlib import Path; from brain_tumor.errors import ending_in_one_line; "
+        "from brain_tumor.source.fetching import fetch_kaggle\nwith ending_in_one_line(): "
+        f"fetch_kaggle({SLUG!r}, Path({RAW!r}), None, Path('manifests'), retries={retries}, stall_seconds=60, "
+        "accept=False)"
+    )
+    return [sys.executable, "-c", program]
+
+
+def test_without_a_network(place):
+    """In a network namespace that has no device: no name of a host can be looked up."""
+    for rights in ([], ["--map-root-user"]):
+        alone = ["unshare", "--net", *rights]
+        if subprocess.run([*alone, "true"], capture_output=True).returncode == 0:
+            break
+    else:
+        pytest.skip("no network namespace can be made here")
+    done = subprocess.run([*alone, *fetching(0)], env=os.environ | SUBPROCESS, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith(f"error: Kaggle did not deliver {SLUG} in 1 attempts")
+    assert "resol" in line
+    assert_ways_out(line)
+    assert list((place / "data/raw").iterdir()) == []
+
+
+@pytest.mark.timeout(60)
+def test_a_download_to_a_full_disk_is_not_tried_again(place, kaggle, tmp_path):
+    """The client itself would try five times, for a minute, and then be called a failure of Kaggle."""
+    server = kaggle(zipped(LARGE))
+    with LimitedDisk(tmp_path / "disk") as disk:
+        with disk.leaving(2 * 1024**2):
+            done = disk.run(*fetching(3), fails=True, **SUBPROCESS)
+        (line,) = done.stderr.splitlines()
+        assert line == f"error: cannot write {RAW}: No space left on device: make room there and run again"
+        assert server.runs == 1
+        assert list((disk.seen / "data/raw").iterdir()) == []
+        disk.run(*fetching(0), **SUBPROCESS)
+        assert tree(disk.seen / RAW) == LARGE
+
+
+def test_a_key_that_may_not_be_read(place, kaggle, tmp_path):
+    server = kaggle(zipped(CONTENT))
+    key = tmp_path / "home/.kaggle/kaggle.json"
+    key.parent.mkdir(parents=True)
+    key.touch(mode=0o000)
+    obeying = OBEYING if os.geteuid() == 0 else []
+    done = subprocess.run([*obeying, *fetching(3)], env=os.environ | SUBPROCESS, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: cannot open {key}: Permission denied: ") and done.stderr.count("\n") == 1
+    assert server.runs == 0 and list((place / "data/raw").iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["zip", "folder"])
+def test_unpacking_to_a_full_disk(tmp_path, place, way):
+    source = packed(LARGE, tmp_path, way)
+    with LimitedDisk(tmp_path / "disk") as disk:
+        target = disk.seen / "scans"
+        with disk.leaving(2 * 1024**2), pytest.raises(OSError) as caught:
+            fetch_kaggle(SLUG, target, source, Path("manifests"), retries=0, stall_seconds=60, accept=False)
+        assert "\n" not in (line := in_one_line(caught.value))
+        assert line.startswith(f"cannot write {target}") and ".partial" not in line
+        assert line.endswith(": No space left on device: make room there and run again")
+        assert not target.exists() and len(list(disk.seen.iterdir())) == 1
+        fetch_kaggle(SLUG, target, source, Path("manifests"), retries=0, stall_seconds=60, accept=False)
+        assert tree(target) == LARGE
 
 
 # --- an archive that is already here, and a folder

@@ -1,9 +1,71 @@
-"""The only kind of error whose message is written for the user."""
+"""Errors in one line: those whose message is written for the user, and what the system refuses."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What the system refuses -> what failed, and what helps. Any other OSError is a bug and keeps its traceback.
+_REFUSALS = {
+    errno.ENOSPC: ("write", "make room there and run again"),
+    errno.EDQUOT: ("write", "make room within the quota and run again"),
+    errno.EFBIG: ("write", "raise the limit of file sizes (ulimit -f) and run again"),
+    errno.EROFS: ("write", "mount it writable, or work in a copy elsewhere"),
+    errno.EACCES: ("open", "give this user the permission, or run as the one who has it"),
+    errno.EPERM: ("change", "give this user the permission, or run as the one who has it"),
+    errno.EIO: ("read or write", "check the disk, then run again"),
+    errno.ESTALE: ("read or write", "mount the network's disk again, then run again"),
+    errno.EMFILE: ("open", "raise the limit of open files (ulimit -n) and run again"),
+    errno.ENFILE: ("open", "end other programs and run again"),
+}
+REFUSALS = frozenset(_REFUSALS)
+"""errno of what `in_one_line` knows."""
+WRITING = frozenset(number for number, (failed, _) in _REFUSALS.items() if failed == "write")
+"""Those that only writing meets."""
 
 
 class PipelineError(Exception):
     """An error that the user can correct.
 
     The message is one line: what was expected, what was found and what to do. Stages (exit code 1) and the command
-    `brain-tumor` (exit code 2) print it without a traceback; any other exception is a bug and keeps its traceback.
+    `brain-tumor` (exit code 2) print it without a traceback; any other exception is a bug and keeps its traceback,
+    except for what `in_one_line` knows.
     """
+
+
+def in_one_line(error: PipelineError | OSError) -> str:
+    """The message of an error that the user can correct: a full disk, no permission and the like included.
+
+    Raises:
+        OSError: the error itself, which is a bug.
+    """
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno not in _REFUSALS:
+        raise error
+    failed, remedy = _REFUSALS[error.errno]
+    if isinstance(error.filename, (str, os.PathLike)):
+        place = os.fspath(error.filename)
+    else:  # of a library, or of what is printed
+        place = f"to standard output or below {os.getcwd()} or {os.environ.get('TMPDIR', '/tmp')}"
+    return f"cannot {failed} {place}: {os.strerror(error.errno)}: {remedy}"
+
+
+@contextmanager
+def ending_in_one_line() -> Iterator[None]:
+    """End the process with one line on standard error where the block raises an error that the user can correct."""
+    try:
+        yield
+        sys.stdout.flush()  # here, so that an output that is full is an error as any other
+    except (PipelineError, OSError) as error:
+        message = f"error: {in_one_line(error)}"
+    except KeyboardInterrupt:
+        sys.exit(130)
+    else:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the end
+    sys.exit(message)

@@ -1,12 +1,17 @@
 """Atomic output: everything is written under a temporary name and then renamed."""
 
+import errno
 import glob
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from brain_tumor.errors import WRITING
 
 
 @contextmanager
@@ -22,16 +27,17 @@ def replacing_folder(target: Path | str) -> Iterator[Path]:
         shutil.rmtree(stale, ignore_errors=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     former = target.with_name(f"{target.name}.{os.getpid()}.former.partial")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        partial.stat()  # raises if a later writer has removed it: the old result must stay then
-        if target.exists():
-            os.replace(target, former)
-        os.replace(partial, target)
-    finally:
-        for folder in (partial, former):
-            shutil.rmtree(folder, ignore_errors=True)
+    with _naming(target, partial):
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            partial.stat()  # raises if a later writer has removed it: the old result must stay then
+            if target.exists():
+                os.replace(target, former)
+            os.replace(partial, target)
+        finally:
+            for folder in (partial, former):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -41,13 +47,51 @@ def replacing_file(target: Path | str) -> Iterator[Path]:
     The path has the suffix of `target`, because some writers choose the format by it.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    name = os.fsencode(target.name)
+    short = target.name if len(name) <= 200 else f"{zlib.crc32(name):08x}{target.suffix[-20:]}"  # of 255 bytes in all
+    partial = target.with_name(f".partial-{os.getpid()}-{short}")
+    with _naming(target, partial):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def all_below(folder: Path | str, on_error: Callable[[OSError], object] | None = None) -> Iterator[Path]:
+    """All files and folders below a folder, as `Path.rglob` gives them, which silently leaves out what it cannot list.
+
+    Args:
+        folder: which itself is not among them.
+        on_error: what is done about a folder that cannot be listed; without it, its error is raised.
+    """
+
+    def failed(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):  # nothing is below what is not there
+            return
+        if on_error is None:
+            raise error
+        on_error(error)
+
+    for place, folders, names in os.walk(folder, onerror=failed):
+        yield from (Path(place) / name for name in (*folders, *names))
+
+
+@contextmanager
+def _naming(target: Path, partial: Path) -> Iterator[None]:
+    """Let an error of the block name what it could not write, and not its temporary name or nothing at all."""
     try:
-        yield partial
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        # ndarray.tofile, and with it np.save, tells no cause of a short write.
+        if error.errno is None and re.fullmatch(r"\d+ requested and \d+ written", str(error)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        if error.errno in WRITING:  # a copy names its source first
+            error.filename = error.filename2 or error.filename or target
+        if isinstance(error.filename, (str, os.PathLike)):
+            error.filename = os.fspath(error.filename).replace(str(partial), str(target), 1)
+        raise
 
 
 def write_text(target: Path | str, text: str) -> None:

@@ -51,6 +51,7 @@ def prepare_images(
 
     Raises:
         PipelineError: a fix names an unknown image, too many files are rejected, or a label has no readable image.
+        OSError: a file cannot be read, which says nothing about its content: it is not rejected for that.
     """
     root, fixes = Path(root), fixes or {}
     files = apply_fixes(found, fixes)
@@ -100,8 +101,6 @@ def _prepared(
             return file, hashlib.sha256(data).hexdigest(), prepare(data, preprocessing)
         except UnreadableImage as error:
             return file, "", UnreadableImage(prediction_only(file.path, data) or str(error))
-        except OSError as error:
-            return file, "", UnreadableImage(error.strerror)
 
     with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) as pool:
         waiting = deque()

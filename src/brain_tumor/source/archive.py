@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from brain_tumor.errors import PipelineError
+from brain_tumor.errors import WRITING, PipelineError
+from brain_tumor.files import all_below
 from brain_tumor.progress import bar
 from brain_tumor.source.kinds import is_litter
 
@@ -59,7 +60,8 @@ def unpack(
 
     Raises:
         PipelineError: `source` is missing, damaged or no zip archive; contains an absolute path, `..`, a
-            backslash, a link, or a name twice; exceeds a limit; or cannot be written to disk.
+            backslash, a link, or a name twice; exceeds a limit; or cannot be read.
+        OSError: it cannot be written, with an errno in `errors.WRITING`.
     """
     source, target = Path(source), Path(target)
     try:
@@ -80,8 +82,10 @@ def unpack(
             "unpack it and give the folder"
         ) from error
     except OSError as error:
+        if error.errno in WRITING:
+            raise
         raise PipelineError(
-            f"cannot unpack {source} ({error.strerror or error}): check that it is there and the disk is not full"
+            f"cannot unpack {source} ({error.strerror or error}): check that it is there and can be read"
         ) from error
 
 
@@ -135,7 +139,7 @@ def _check_zip(opened: zipfile.ZipFile, max_files: int, max_bytes: int, max_grow
 def _check_folder(folder: Path) -> None:
     # Links are refused as in an archive: through a link any file of this disk could get into the data set, and a
     # linked folder can contain itself.
-    for path in folder.rglob("*"):
+    for path in all_below(folder):
         name = path.relative_to(folder).as_posix()
         _checked(name)
         if stat.S_IFMT(path.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):

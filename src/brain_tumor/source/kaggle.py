@@ -16,7 +16,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from brain_tumor.errors import PipelineError
+from brain_tumor.errors import REFUSALS, WRITING, PipelineError
 
 BACKOFF_SECONDS = 2.0  # before the first further attempt; doubles with each
 
@@ -24,6 +24,10 @@ BACKOFF_SECONDS = 2.0  # before the first further attempt; doubles with each
 _REFUSED = re.compile(r"\b40[0134] Client Error|^Authentication required|^Permission .* denied", re.MULTILINE)
 # A token that ends with a line break cannot be sent: the error of the client quotes the whole header.
 _SECRET = re.compile(r"""\b(Basic|Bearer) [^'"\r\n]+""")
+# What no further attempt changes: the command tries five times, a minute in all, to write to a disk that is full.
+_REFUSED_HERE = re.compile(r"\[Errno (\d+)\][^:\r\n]*(?:: '([^']+)')?")
+# What the command says of a web page where Kaggle's answer should be.
+_NO_JSON = "Expecting value: line 1 column 1"
 _WAYS_OUT = (
     "sign in to Kaggle (~/.kaggle/kaggle.json, KAGGLE_USERNAME with KAGGLE_KEY, or KAGGLE_API_TOKEN), or use a copy "
     "with `DATASET_ARCHIVE=/path/to/archive.zip make repro` (for several sources a folder of their archives), or see "
@@ -54,6 +58,7 @@ def download(dataset: str, folder: Path, retries: int, stall_seconds: float) -> 
 
     Raises:
         PipelineError: Kaggle refused, every attempt failed, or the command is not installed.
+        OSError: the archive cannot be written or the key not read, with an errno in `errors.REFUSALS`.
     """
     # The environment's own command comes first, even if the environment is not activated.
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -93,6 +98,7 @@ def _run(command: list[str], file: Path, stall_seconds: float) -> None:
 
     Raises:
         _AttemptFailed: it was killed or ended with an error.
+        OSError: the system refuses it a file, with an errno in `errors.REFUSALS`.
     """
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": str(shutil.get_terminal_size().columns)}
     process = subprocess.Popen(
@@ -118,10 +124,11 @@ def _run(command: list[str], file: Path, stall_seconds: float) -> None:
     reader = threading.Thread(target=relay, daemon=True)
     reader.start()
     try:
-        seen, since = None, time.monotonic()
+        seen, since = (0, 0), time.monotonic()
         while process.poll() is None:
             state = len(lines), file.stat().st_size if file.exists() else 0
             if state != seen:
+                _raise_refused_here(lines[seen[0] :])
                 seen, since = state, time.monotonic()
             elif time.monotonic() - since > stall_seconds:
                 raise _AttemptFailed(f"no data for {stall_seconds:g} s")
@@ -131,6 +138,7 @@ def _run(command: list[str], file: Path, stall_seconds: float) -> None:
         process.kill()
         process.wait()
         reader.join()
+    _raise_refused_here(lines)
     if process.returncode != 0:
         output = "".join(lines)
         output_lines = [line for line in re.split(r"[\r\n]+", output) if line.strip()]
@@ -138,4 +146,13 @@ def _run(command: list[str], file: Path, stall_seconds: float) -> None:
         # A refusal may be followed by help on signing in; every other failure is in the last line.
         last = output_lines[-1] if output_lines else "no output"
         reason = next((line for line in output_lines if refused and refused[0] in line), last)
+        if reason.startswith(_NO_JSON):
+            reason = "expected JSON, received something else, perhaps a web page to sign in to this network"
         raise _AttemptFailed(f"{reason.strip()}, exit {process.returncode}", final=refused is not None)
+
+
+def _raise_refused_here(lines: list[str]) -> None:
+    for found in _REFUSED_HERE.finditer("".join(lines)):
+        # Without the name of a file, other errors may be those of the network.
+        if (number := int(found[1])) in (REFUSALS if found[2] else WRITING):
+            raise OSError(number, os.strerror(number), found[2])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from brain_tumor.errors import PipelineError
+from brain_tumor.files import all_below
 from brain_tumor.source.kinds import is_beside, is_litter, is_picture, is_scan, prediction_only
 
 
@@ -126,5 +127,5 @@ def _instead(files: list[PurePosixPath]) -> str:
 
 def _visible(root: Path) -> list[Path]:
     """Everything below `root`, relative to it, except hidden files and folders and what systems leave behind."""
-    relative = (path.relative_to(root) for path in root.rglob("*"))
+    relative = (path.relative_to(root) for path in all_below(root))
     return [path for path in relative if not any(map(is_litter, path.parts))]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brain_tumor.errors import PipelineError
+from brain_tumor.errors import PipelineError, in_one_line
 from brain_tumor.serving.command.arguments import parser
 
 if TYPE_CHECKING:  # each command imports what it needs, so that it starts quickly
@@ -40,14 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return options.run(options)
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (PipelineError, OSError) as error:
+        print(f"error: {in_one_line(error)}", file=sys.stderr)
+        return 2
 
 
 def _predict(options: Namespace) -> int:

@@ -21,7 +21,7 @@ from typing import TextIO
 
 from brain_tumor.errors import PipelineError
 from brain_tumor.exported.states import ANSWER
-from brain_tumor.files import replacing_file
+from brain_tumor.files import all_below, replacing_file
 from brain_tumor.serving.answers import Answer, File, stream
 from brain_tumor.serving.classifier import Classifier
 from brain_tumor.serving.command.arguments import RESEARCH
@@ -73,8 +73,15 @@ def _files(path: str) -> list[File]:
     matching = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
     found: dict[Path, None] = {}  # each once, although ** stands for a folder and for what is in it
     for each in map(Path, matching or [path]):  # what is not there gives an answer with the error
-        found |= dict.fromkeys(sorted(filter(is_candidate, each.rglob("*"))) if os.path.isdir(each) else [each])
+        found |= dict.fromkeys(_scans_below(each) if os.path.isdir(each) else [each])
     return [File(str(each), each.read_bytes) for each in found]
+
+
+def _scans_below(folder: Path) -> list[Path]:
+    """The scans of a folder, and the folders below it that cannot be listed, which give an answer with the error."""
+    closed: list[Path] = []
+    found = list(filter(is_candidate, all_below(folder, lambda error: closed.append(Path(error.filename)))))
+    return sorted(found + closed)
 
 
 def _standard_input() -> bytes:
@@ -172,7 +179,8 @@ def _explain(folder: Path, answer: Answer, classifier: Classifier) -> None:
     target = folder.joinpath(*(_short(part) for part in path.parts if part not in (path.anchor, "..")))
     with _told(target, "--explain"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(explained_picture(answer, classifier.preprocessing))
+        with replacing_file(target) as partial:
+            partial.write_bytes(explained_picture(answer, classifier.preprocessing))
 
 
 def _short(part: str) -> str:

@@ -109,4 +109,4 @@ def is_candidate(path: Path) -> bool:
         with path.open("rb") as file:
             return is_dicom(file.read(132))
     except OSError:
-        return False
+        return True  # so that its answer says why it cannot be read
