@@ -24,6 +24,8 @@ REFUSALS = frozenset(_REFUSALS)
 WRITING = frozenset(number for number, (failed, _) in _REFUSALS.items() if failed == "write")
 """Those that only writing meets."""
 
+_LONGEST = 1000  # characters of a message; a file may hold names and lines of any length
+
 
 class PipelineError(Exception):
     """An error that the user can correct.
@@ -32,6 +34,23 @@ class PipelineError(Exception):
     `brain-tumor` (exit code 2) print it without a traceback; any other exception is a bug and keeps its traceback,
     except for what `in_one_line` knows.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(message: str) -> str:
+    """A message as one line that a terminal only shows: text from a file may get into it, and that may be anything.
+
+    Example:
+        >>> printable("expected a\\x1b[2J\\r\\nb")
+        'expected a [2J  b'
+        >>> len(printable("x" * 5000))
+        1000
+    """
+    text = "".join(character if character.isprintable() else " " for character in message)
+    half = (_LONGEST - 5) // 2
+    return text if len(text) <= _LONGEST else f"{text[: half + 1]} ... {text[-half:]}"
 
 
 def in_one_line(error: PipelineError | OSError) -> str:
@@ -49,7 +68,7 @@ def in_one_line(error: PipelineError | OSError) -> str:
         place = os.fspath(error.filename)
     else:  # of a library, or of what is printed
         place = f"to standard output or below {os.getcwd()} or {os.environ.get('TMPDIR', '/tmp')}"
-    return f"cannot {failed} {place}: {os.strerror(error.errno)}: {remedy}"
+    return printable(f"cannot {failed} {place}: {os.strerror(error.errno)}: {remedy}")
 
 
 @contextmanager

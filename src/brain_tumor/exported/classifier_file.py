@@ -3,7 +3,9 @@
 It is a LiteRT model with a zip archive appended, as TensorFlow Lite's own metadata does it: LiteRT reads the network
 from the front, any zip program the archive from the end. The archive contains `metadata.json` and `novelty.npz`, and
 its comment, the last bytes of the file, is the SHA-256 of all bytes before it: damage anywhere is found. It proves no
-authorship. The same content gives the same bytes.
+authorship: whoever changes a file can write the SHA-256 of the changed one. The same content gives the same bytes.
+
+Format 1 has a SHA-256 of its network only; of the rest, what is read is covered by the CRC-32 of the archive.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from brain_tumor.errors import PipelineError
+from brain_tumor.exported.contents import check_contents
 from brain_tumor.exported.novelty import Novelty
 from brain_tumor.files import replacing_file
 from brain_tumor.imaging.preprocessing import Preprocessing
@@ -111,6 +114,8 @@ def read_exported(path: Path | str) -> Exported:
         raise PipelineError(f"expected an exported classifier in {path}: {error.strerror}: export one") from error
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise ValueError("a compressed entry, which may unpack to any size")
             values = json.loads(archive.read(_METADATA))
             version = values.pop("format_version")
             if version not in (1, FORMAT_VERSION):
@@ -128,6 +133,7 @@ def read_exported(path: Path | str) -> Exported:
             whole = body.hexdigest().encode() == content[-_DIGITS:]
         body.update(content[-_DIGITS:])
         exported = Exported(network, Novelty(**arrays), Metadata(**values), version, body.hexdigest())
+        check_contents(asdict(exported.metadata), exported.novelty)
     except PipelineError:
         raise
     except Exception as error:  # zipfile, its decompressors and NumPy have a dozen kinds for damaged bytes

@@ -28,6 +28,11 @@ class Network:
         finally:
             self._idle.append(runner)
 
+    def sizes(self) -> tuple[int, int, int]:
+        """Edge of the images in pixels, number of classes, number of features."""
+        takes, gives = self._idle[-1].get_input_details(), self._idle[-1].get_output_details()
+        return tuple(int(part["shape"][1]) for part in (takes["pixels"], gives["probabilities"], gives["features"]))
+
     def _runner(self):
         interpreter = Interpreter(model_content=self._content, num_threads=1)  # one core each uses several cores best
         interpreter.allocate_tensors()

@@ -1,6 +1,7 @@
 """From the bytes of an image file to grey images."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 
 import cv2
 import numpy as np
@@ -55,6 +56,7 @@ def decode_pages(
     """
     if not data:
         raise UnreadableImage("the file is empty")
+    data = _up_to_the_end(data)
     if is_tiff(data):
         count, pages = _tiff_pages(data, wanted, max_pixels)
     elif _may_move(data):
@@ -170,13 +172,13 @@ def _over_black(grey: np.ndarray, whole: np.ndarray, key: tuple[int, ...] | None
 def _may_move(data: bytes) -> bool:
     """Whether the content may be an animation, by its header."""
     webp = data[8:16] == b"WEBPVP8X" and bool(data[20:21]) and bool(data[20] & 2)
-    png = any(kind == b"acTL" for kind, _ in _png_chunks(data))
+    png = any(kind == b"acTL" for kind, *_ in _before_the_pixels(data))
     return webp or png or data.startswith(b"GIF8") or data[4:12] == b"ftypavis"
 
 
 def _transparent_colour(data: bytes) -> tuple[int, ...] | None:
     """Of a PNG without alpha: the grey, or the blue, green and red, that its chunk tRNS says is transparent."""
-    chunks = dict(_png_chunks(data))
+    chunks = {kind: content for kind, _, content in _before_the_pixels(data)}
     header, transparent = chunks.get(b"IHDR", b""), chunks.get(b"tRNS", b"")
     if len(header) < 10 or len(transparent) != {0: 2, 2: 6}.get(header[9]):
         return None
@@ -185,10 +187,29 @@ def _transparent_colour(data: bytes) -> tuple[int, ...] | None:
     return tuple(values * 255 // (2**depth - 1) if depth < 8 else values)
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of what is before the pixels of a PNG; nothing of any other file."""
+def _up_to_the_end(data: bytes) -> bytes:
+    """A PNG without what follows its last chunk; any other file as it is.
+
+    OpenCV takes memory for what a chunk claims, up to 4 GB, before it reads it, and may read on behind the end.
+    """
+    end = len(_PNG)
+    for _, length, content in _png_chunks(data):
+        if len(content) < length:
+            raise UnreadableImage("not an image, truncated: a chunk of the PNG file is longer than the file")
+        end += 12 + length
+    return data[:end] if data.startswith(_PNG) else data
+
+
+def _before_the_pixels(data: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    return takewhile(lambda chunk: chunk[0] != b"IDAT", _png_chunks(data))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """Kind, length and content, which may be cut, of each chunk of a PNG; nothing of any other file."""
     place = len(_PNG)
-    while data.startswith(_PNG) and place + 8 <= len(data) and (kind := data[place + 4 : place + 8]) != b"IDAT":
-        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
-        yield kind, data[place + 8 : end]
-        place = end + 4
+    while data.startswith(_PNG) and place + 8 <= len(data):
+        length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+        yield kind, length, data[place + 8 : place + 8 + length]
+        if kind == b"IEND":
+            return
+        place += 12 + length

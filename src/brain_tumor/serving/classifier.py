@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brain_tumor.errors import PipelineError
 from brain_tumor.exported.classifier_file import Exported, read_exported
 from brain_tumor.exported.network import Network
 from brain_tumor.exported.prediction_sets import prediction_sets
@@ -69,10 +70,23 @@ class Classifier:
         metadata: facts about it.
         preprocessing: how scans are prepared for it.
         format_version, sha256: of its file.
+
+    Raises:
+        PipelineError: the network cannot be run, or is not the one that the metadata describe.
     """
 
     def __init__(self, exported: Exported) -> None:
-        self._network = Network(exported.network)
+        try:
+            self._network = Network(exported.network)
+            sizes = self._network.sizes()
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise PipelineError("expected a network that LiteRT runs in the exported file: export it again") from error
+        expected = exported.preprocessing.size, len(exported.metadata.classes), exported.novelty.mean.size
+        if sizes != expected:
+            raise PipelineError(
+                f"expected a network of {expected[0]} px, {expected[1]} classes and {expected[2]} features in the "
+                f"exported file, got {sizes[0]}, {sizes[1]} and {sizes[2]}: export it again"
+            )
         self._novelty = exported.novelty
         self._least = [np.inf if value is None else value for value in exported.metadata.confidence]
         self.metadata = exported.metadata
@@ -84,7 +98,7 @@ class Classifier:
         """Load a classifier from a file that the stage `export` wrote.
 
         Raises:
-            PipelineError: see `exported.classifier_file.read_exported`.
+            PipelineError: see above and `exported.classifier_file.read_exported`.
         """
         return cls(read_exported(path))
 

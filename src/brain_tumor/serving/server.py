@@ -248,6 +248,8 @@ async def _receive(request: Request, limits: Limits) -> list[File]:
         if "Too many files" in error.message:
             raise Refused(413, f"expected at most {limits.files} files in a request: send several requests") from None
         raise Refused(400, f"expected a form with files only ({error.message}): curl -F files=@scan.jpg URL") from None
+    except (ValueError, LookupError):  # a character set that is none, or whose bytes are none of it
+        raise Refused(400, "expected a form with names in UTF-8: curl -F files=@scan.jpg URL") from None
     uploads = [upload for _, upload in form.multi_items()]
     if not uploads:
         raise Refused(400, "expected at least one file, got a form without any: curl -F files=@scan.jpg URL")

@@ -4,6 +4,8 @@
 first, turn links into files, and unpack a bomb; and a data set in a folder needs the same care.
 """
 
+import errno
+import lzma
 import os
 import re
 import shutil
@@ -13,6 +15,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -25,7 +28,13 @@ MAX_FILES = 1_000_000
 MAX_BYTES = 50 * 1024**3
 MAX_RATIO = 200  # unpacked over packed, of the whole archive: images give 1 to 20, a bomb 1000 and more
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, UnicodeDecodeError)
+_LONGEST_NAME, _LONGEST_PATH = 255, 1000  # bytes; systems take 255 and, with the folders above, 1024 to 4096
+_LOCAL_HEADER = 30  # bytes before the name and the content of a member
+
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, OverflowError, ValueError),
+)
 
 _SIGNATURES = {
     "a web page, such as one to sign in": rb"\s*(<!--.*?-->\s*)?<(!doctype|!DOCTYPE|html|HTML|\?xml)",
@@ -60,7 +69,8 @@ def unpack(
 
     Raises:
         PipelineError: `source` is missing, damaged or no zip archive; contains an absolute path, `..`, a
-            backslash, a link, or a name twice; exceeds a limit; or cannot be read.
+            backslash, a link, a name twice or two that some systems take for one, or members that share bytes;
+            exceeds a limit; or cannot be read.
         OSError: it cannot be written, with an errno in `errors.WRITING`.
     """
     source, target = Path(source), Path(target)
@@ -76,17 +86,26 @@ def unpack(
             _transfer(Path(scratch), target, os.replace, named)
     except PipelineError as error:
         raise PipelineError(f"{source}: {error}") from None
-    except _DAMAGE as error:
-        raise PipelineError(
-            f"expected a whole zip archive, {source} cannot be read ({_damage(source, error)}): get it again, or "
-            "unpack it and give the folder"
-        ) from error
-    except OSError as error:
+    except (*_DAMAGE, OSError) as error:
+        # bz2 has no error of its own, and a place before the start or far behind the end is an invalid argument.
+        if not isinstance(error, OSError) or error.errno in (None, errno.EINVAL):
+            raise PipelineError(
+                f"expected a whole zip archive, {source} cannot be read ({_damage(source, error)}): get it again, or "
+                "unpack it and give the folder"
+            ) from error
         if error.errno in WRITING:
             raise
         raise PipelineError(
             f"cannot unpack {source} ({error.strerror or error}): check that it is there and can be read"
         ) from error
+
+
+def ends_as_zip(path: Path) -> bool:
+    """Whether a file has the end of a zip archive; one that is cut has none."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # its end says that it goes on elsewhere
+        return True
 
 
 def _damage(source: Path, error: Exception) -> str:
@@ -100,9 +119,9 @@ def _damage(source: Path, error: Exception) -> str:
     for kind, signature in _SIGNATURES.items():
         if re.match(signature, start, re.DOTALL):
             return f"it is {kind}"
-    if start.startswith(b"PK") and not zipfile.is_zipfile(source):
+    if start.startswith(b"PK") and not ends_as_zip(source):
         return "its end is missing"
-    return str(error) or type(error).__name__
+    return str(error)[:200] or type(error).__name__  # it may quote a name of any length
 
 
 def _check_zip(opened: zipfile.ZipFile, max_files: int, max_bytes: int, max_growth: float) -> None:
@@ -118,6 +137,7 @@ def _check_zip(opened: zipfile.ZipFile, max_files: int, max_bytes: int, max_grow
             raise PipelineError(
                 f"expected at most {limit:.0f} {unit}, found {count}: too much for a data set of images"
             )
+    _check_apart(members)
     files, folders = set(), set()
     for member in members:
         path = _checked(member.orig_filename)  # `filename` ends at a null byte, which hides the rest
@@ -134,16 +154,43 @@ def _check_zip(opened: zipfile.ZipFile, max_files: int, max_bytes: int, max_grow
             files.add(path)
     if clashes := files & folders:
         raise PipelineError(f"expected a file or a folder, {str(min(clashes))!r} is both: do not trust this archive")
+    _check_distinct(str(file) for file in files)
+
+
+def _check_apart(members: list[zipfile.ZipInfo]) -> None:
+    """Refuse members that share bytes, of which a small archive can hold a large amount (Fifield, WOOT 2019)."""
+    placed = sorted(members, key=lambda member: member.header_offset)
+    for one, following in pairwise(placed):
+        if one.header_offset + _LOCAL_HEADER + one.compress_size > following.header_offset:
+            raise PipelineError(
+                f"expected members one after another, {one.orig_filename!r} overlaps another: do not trust this archive"
+            )
+
+
+def _check_distinct(names: Iterable[str]) -> None:
+    """Refuse files that are one and the same on systems that ignore case or the way in which an accent is written."""
+    known: dict[str, str] = {}
+    for name in sorted(names):
+        other = known.setdefault(unicodedata.normalize("NFC", name.lower()), name)
+        if other != name:
+            raise PipelineError(
+                f"expected names that differ by more than capital letters and accents, found {other!a} and {name!a}: "
+                "rename one, as some systems keep only one of them"
+            )
 
 
 def _check_folder(folder: Path) -> None:
     # Links are refused as in an archive: through a link any file of this disk could get into the data set, and a
     # linked folder can contain itself.
+    files = []
     for path in all_below(folder):
         name = path.relative_to(folder).as_posix()
         _checked(name)
-        if stat.S_IFMT(path.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+        kind = stat.S_IFMT(path.lstat().st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
             raise PipelineError(f"expected files and folders, {name!r} is a link or a device: `cp -rL` copies without")
+        files += [name] if kind == stat.S_IFREG else []
+    _check_distinct(files)
 
 
 def _checked(name: str) -> PurePosixPath:
@@ -158,6 +205,11 @@ def _checked(name: str) -> PurePosixPath:
         raise PipelineError(f"expected paths below one folder, found {name!r}: do not trust this archive")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
         raise PipelineError(f"expected printable names, found {name!r}: rename it")
+    if len(os.fsencode(name)) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+        raise PipelineError(
+            f"expected names of at most {_LONGEST_NAME} bytes, {_LONGEST_PATH} with their folders, found "
+            f"{name[:40] + '...'!r} of {len(os.fsencode(name))}: shorten it"
+        )
     return path
 
 

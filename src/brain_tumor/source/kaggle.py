@@ -13,10 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
 from pathlib import Path
 
 from brain_tumor.errors import REFUSALS, WRITING, PipelineError
+from brain_tumor.source.archive import ends_as_zip
 
 BACKOFF_SECONDS = 2.0  # before the first further attempt; doubles with each
 
@@ -71,7 +71,7 @@ def download(dataset: str, folder: Path, retries: int, stall_seconds: float) -> 
             _run([os.path.abspath(command), "datasets", "download", dataset, "--path", "."], file, stall_seconds)
             if not file.exists():
                 raise _AttemptFailed("the kaggle command ended without an archive")
-            if not zipfile.is_zipfile(file):
+            if not ends_as_zip(file):
                 file.unlink()  # otherwise the command would consider it complete
                 raise _AttemptFailed("the download is not a whole zip archive")
             return file

@@ -30,10 +30,16 @@ def read(path: Path | str) -> dict[str, str]:
     """The digests in the manifest at `path`, by the POSIX path of the file.
 
     Raises:
-        PipelineError: a line is not `<SHA-256>  <path>`.
+        PipelineError: a line is not `<SHA-256>  <path>`, or the file is not text.
     """
     digests = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise PipelineError(
+            f"expected UTF-8 text in {path}, byte {error.start + 1} is something else: restore it with git"
+        ) from None
+    for number, line in enumerate(lines, start=1):
         match = _LINE.fullmatch(line)
         if match is None:
             raise PipelineError(
