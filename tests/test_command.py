@@ -108,10 +108,16 @@ def test_the_defaults_of_the_server_are_those_of_the_library():
 
     options, said = parser(print, print).parse_args(["serve"]), parsers()["serve"].format_help()
     assert Limits() == Limits(
-        round(options.max_mb * 1e6), options.max_files, options.max_pixels, options.max_seconds, options.max_requests
+        bytes=round(options.max_mb * 1e6),
+        files=options.max_files,
+        pixels=options.max_pixels,
+        seconds=options.max_seconds,
+        requests=options.max_requests,
+        connections=options.max_connections,
     )
+    assert (options.token_file, options.allow_host) == (None, [])
     assert (options.host, options.port, options.report, options.model) == ("127.0.0.1", 8000, None, None)
-    for default in ("127.0.0.1", "8000", "32", "25 million", "10"):
+    for default in ("127.0.0.1", "8000", "32", "25 million", "10", "800"):
         assert f"(default: {default})" in " ".join(said.split())
 
 

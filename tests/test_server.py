@@ -283,9 +283,10 @@ def test_the_model_is_the_file_that_was_loaded(version, tmp_path):
     assert status == (200 if expects else 404)
     if expects:
         assert kind.startswith("text/html") and page == report.read_bytes()
-        # Its own style sheet and pictures, which are in it, and nothing else: no script, no address.
+        # Its own style sheet and pictures, which are in it, and nothing else: no script, no address, no other style.
+        sheet = base64.b64encode(hashlib.sha256(b"p {color: red}").digest()).decode()
         policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
-        assert policy.pop("default-src") == "'none'" and policy.pop("style-src") == "'unsafe-inline'"
+        assert policy.pop("default-src") == "'none'" and policy.pop("style-src") == f"'sha256-{sheet}'"
         assert policy.pop("img-src") == "data:" and set(policy.values()) == {"'none'"}
     assert "Traceback" not in server.stop()
 
@@ -327,7 +328,7 @@ def test_no_page_has_anything_from_elsewhere_or_inline(server):
 def test_answers_are_sent_at_once(server):
     """Without TCP_NODELAY the kernel holds the end of an answer back until the client has confirmed its start."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 200")  # accepted, and kept open
         server.process.send_signal(signal.SIGUSR1)
         for _ in range(500):
@@ -377,7 +378,7 @@ def test_limits_of_a_request(small_run, tmp_path, scan):
     chunks = b"".join(
         b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:90_000], body[90_000:250_000], body[250_000:])
     )
-    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(head.encode() + chunks + b"0\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
@@ -389,7 +390,9 @@ def test_limits_of_a_request(small_run, tmp_path, scan):
 def test_a_slow_upload_is_ended(small_run, tmp_path, scan):
     server = Server(small_run, tmp_path, "--max-seconds", "1", "--max-requests", "1")
     body, kind = form(("a.jpg", scan))
-    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(head.encode() + body[:100])
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
@@ -401,7 +404,9 @@ def test_a_slow_upload_is_ended(small_run, tmp_path, scan):
 def test_beyond_its_capacity_it_says_so_and_recovers(small_run, tmp_path, scan):
     server = Server(small_run, tmp_path, "--max-requests", "2")
     body, kind = form(("a.jpg", scan))
-    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     held = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(2)]
     for connection in held:
         connection.sendall(head.encode() + body[:50])

@@ -39,33 +39,44 @@ class File:
     read: Callable[[], bytes]
 
 
-def answer(classifier: Classifier, files: Sequence[File], **options) -> list[Answer]:
+class GivenUp(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def answer(
+    classifier: Classifier, files: Sequence[File], given_up: Callable[[], bool] = lambda: False, **options
+) -> list[Answer]:
     """Read files and predict their wanted slices.
 
     Args:
         classifier: predicts the slices.
         files: what to read.
+        given_up: is called before each file and each forward pass; once it returns True, the rest is left.
         options: of `read_scans`: wanted, max_pixels.
 
     Returns:
         In the order of the files: an answer per slice, or one with the error if the file cannot be read.
+
+    Raises:
+        GivenUp: see `given_up`.
     """
     read: list[Scan | Answer] = []
     for file in files:
+        if given_up():
+            raise GivenUp
         try:
             read += read_scans(file.name, file.read(), **options)
         except (UnreadableImage, OSError) as error:
             cause = error.strerror or str(error) if isinstance(error, OSError) else str(error)
             read.append(Answer(file.name, error=cause))
     scans = [found for found in read if isinstance(found, Scan)]
-    predictions = iter(
-        [
-            prediction
-            for start in range(0, len(scans), _AT_ONCE)
-            for prediction in classifier.predict_many([scan.pixels for scan in scans[start : start + _AT_ONCE]])
-        ]
-    )
-    return [found if isinstance(found, Answer) else Answer(found.name, found, next(predictions)) for found in read]
+    predictions: list[Prediction] = []
+    for start in range(0, len(scans), _AT_ONCE):
+        if given_up():
+            raise GivenUp
+        predictions += classifier.predict_many([scan.pixels for scan in scans[start : start + _AT_ONCE]])
+    rest = iter(predictions)
+    return [found if isinstance(found, Answer) else Answer(found.name, found, next(rest)) for found in read]
 
 
 def stream(classifier: Classifier, files: Iterable[File], **options) -> Iterator[Answer]:

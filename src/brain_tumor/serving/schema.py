@@ -3,14 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 
 from brain_tumor.exported.classifier_file import Metadata
+from brain_tumor.serving.problems import TITLES
 
-_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
-_FORM = {"schema": {"type": "object", "properties": {"files": _FILES}, "required": ["files"]}}
-UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": _FORM}}}
-"""The request of `POST /v1/predict`, which the server parses itself to keep it in memory and within the limits."""
+
+def upload(max_files: int) -> dict:
+    """The request of `POST /v1/predict`, which the server parses itself to keep it in memory and within the limits."""
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": max_files}
+    form = {"type": "object", "properties": {"files": files}, "required": ["files"], "additionalProperties": False}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
 class Failed(BaseModel):
@@ -76,3 +81,25 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+
+
+def problems(*statuses: int) -> dict[int, dict]:
+    """The responses of a route that tell problems, for FastAPI."""
+    return {status: {"model": Problem, "description": TITLES[status]} for status in statuses}
+
+
+def described(app: FastAPI, with_token: bool) -> dict:
+    """The OpenAPI document: problems have a media type of their own, which FastAPI cannot be told by route."""
+    if not app.openapi_schema:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                for status, response in operation["responses"].items():
+                    if status >= "400":
+                        response["content"] = {"application/problem+json": response["content"]["application/json"]}
+                if with_token and path.startswith("/v1/"):
+                    operation["security"] = [{"token": []}]
+        if with_token:
+            document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -3,14 +3,18 @@
 Uploads stay in memory. Errors are answered with problem details (RFC 9457), never with a traceback.
 """
 
-import asyncio
+import base64
+import hashlib
+import json
 import logging
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+import math
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
-from http import HTTPStatus
+from dataclasses import asdict
+from functools import lru_cache, partial
 from pathlib import Path
 from socket import socket
 from typing import Annotated
@@ -18,83 +22,64 @@ from typing import Annotated
 import numpy as np
 import uvicorn
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
-from brain_tumor.serving.answers import File, answer, cores
+from brain_tumor.serving.answers import Answer, File, GivenUp, answer
 from brain_tumor.serving.classifier import Classifier
+from brain_tumor.serving.connections import protocol
+from brain_tumor.serving.guard import ANYBODY, Access, Guard
+from brain_tumor.serving.jobs import Jobs, Limits
 from brain_tumor.serving.output import as_json
-from brain_tumor.serving.schema import UPLOAD, Health, Model, Predictions, Problem
+from brain_tumor.serving.problems import Refused, tell_problems
+from brain_tumor.serving.schema import Health, Model, Predictions, described, problems, upload
 
 _WEB = Path(__file__).with_name("web")
-_OWN_ONLY = (
-    "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-)
-# The report is one file: its style sheet and pictures are in it.
-_ONE_FILE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
-_PROBLEMS = {
-    400: "invalid request",
-    408: "the upload took too long",
-    413: "a limit is exceeded",
-    415: "no form with files",
-    422: "no file is a readable scan",
-    503: "busy or not ready: try again later",
-    504: "the prediction took too long",
+_LOG = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {name: {"handlers": ["stderr"], "level": "INFO"} for name in ("uvicorn", "brain_tumor")},
 }
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of one request, except `requests`.
-
-    Attributes:
-        bytes: size of its body.
-        files: number of files.
-        pixels: of one file, all slices together.
-        seconds: for the upload, and again for the prediction.
-        requests: number of requests at a time; further ones get status 503.
-    """
-
-    bytes: int = 32_000_000
-    files: int = 16
-    pixels: int = 25_000_000
-    seconds: float = 10.0
-    requests: int = 16
-
-
-class Refused(Exception):
-    """A request that is answered with problem details.
-
-    Args:
-        status: of HTTP.
-        detail: what was expected, what was received and what to do.
-        more: further members of the problem details.
-    """
-
-    def __init__(self, status: int, detail: str, **more: object) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.more = status, detail, more
-
-
-def serve(classifier: Classifier, limits: Limits, listening: socket, report: Path | None = None) -> None:
-    """Serve until interrupted.
+def serve(
+    classifier: Classifier, limits: Limits, listening: socket, report: Path | None = None, access: Access = ANYBODY
+) -> None:
+    """Serve until interrupted, or ended by SIGTERM: then with exit code 0, after what is being computed is answered.
 
     Args:
         classifier: what answers.
         limits: of a request.
         listening: socket to accept connections from.
         report: see `make_app`.
+        access: who may ask.
     """
-    app = make_app(classifier, limits, report)
-    _Server(uvicorn.Config(app, server_header=False, timeout_graceful_shutdown=10)).run(sockets=[listening])
+    app = make_app(classifier, limits, report, access)
+    config = uvicorn.Config(
+        app,
+        http=protocol(limits),
+        ws="none",
+        proxy_headers=False,  # a client could put anything in the log with them
+        server_header=False,
+        access_log=False,  # the guard writes one that has no names of files
+        log_config=_LOG,
+        timeout_graceful_shutdown=math.ceil(limits.seconds) + 5,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what uvicorn raises once more when it has stopped
+    _Server(config, app.stop).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stop = stop
+
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Start, and say where: uvicorn itself says so only of sockets that it has opened."""
         await super().startup(sockets)
@@ -102,35 +87,39 @@ class _Server(uvicorn.Server):
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             logging.getLogger("uvicorn.error").info("Uvicorn running on %s (Press CTRL+C to quit)", address)
 
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Stop, and tell first: uvicorn tells the application only when no request is left."""
+        self._stop()
+        await super().shutdown(sockets)
 
-def make_app(classifier: Classifier, limits: Limits, report: Path | None = None) -> FastAPI:
-    """The application, for any ASGI server.
+
+def make_app(classifier: Classifier, limits: Limits, report: Path | None = None, access: Access = ANYBODY) -> Guard:
+    """The application, for any ASGI server; limits of connections and headers are those of that server.
 
     Args:
         classifier: what answers.
         limits: of a request.
         report: HTML file about the run that made the classifier, to be served at /report.
+        access: who may ask.
     """
-    pool, ready, free = ThreadPoolExecutor(cores()), asyncio.Event(), asyncio.Semaphore(limits.requests)
+    jobs = Jobs(limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        blank = np.zeros((64, 64), np.uint8)
-        loop = asyncio.get_running_loop()
-        warm = [loop.run_in_executor(pool, classifier.predict, blank) for _ in range(cores())]
-        await asyncio.gather(*warm)
-        ready.set()
+        await jobs.start(partial(classifier.predict, np.zeros((64, 64), np.uint8)))
         yield
-        ready.clear()
-        pool.shutdown(cancel_futures=True)
+        jobs.stop()
+        jobs.close()
 
     app = FastAPI(
         title="brain-tumor",
         description="Classifies brain-tumour MRI. Research use only: not a medical device, not for diagnosis.",
         lifespan=lifespan,
+        redirect_slashes=False,  # a redirection would repeat the Host header
         **dict.fromkeys(("docs_url", "redoc_url", "swagger_ui_oauth2_redirect_url")),
     )
-    _tell_problems(app)
+    app.openapi = partial(described, app, bool(access.token))
+    tell_problems(app, _WEB / "missing.html")
     app.mount("/web", StaticFiles(directory=_WEB))
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
@@ -139,8 +128,8 @@ def make_app(classifier: Classifier, limits: Limits, report: Path | None = None)
         summary="Classify scans",
         tags=["Prediction"],
         response_model=Predictions,
-        responses={status: {"model": Problem, "description": text} for status, text in _PROBLEMS.items()},
-        openapi_extra=UPLOAD,
+        responses=problems(400, 401, 403, 408, 413, 415, 421, 422, 431, 503),
+        openapi_extra=upload(limits.files),
     )
     async def predict(
         request: Request,
@@ -150,34 +139,33 @@ def make_app(classifier: Classifier, limits: Limits, report: Path | None = None)
             Query(pattern="^(middle|all|[0-9]{1,6})$", description="of a volume or series: middle, all or a number"),
         ] = "middle",
     ) -> Response:
-        async with _slot(free, limits) as jobs:
-            try:
-                async with asyncio.timeout(limits.seconds):
-                    files = await _receive(request, limits)
-            except TimeoutError:
-                raise Refused(408, f"the upload took over {limits.seconds:g} s: send fewer or smaller files") from None
+        async with jobs.slot() as running:
+            async with jobs.wait(408, f"the upload took over {limits.seconds:g} s: send fewer or smaller files"):
+                files = await _receive(request, limits)
 
-            def work() -> list[dict]:
+            def work(given_up: Callable[[], bool]) -> tuple[list[Answer], list[bytes]]:
                 wanted = int(slice) if slice.isdecimal() else slice
-                told = answer(classifier, files, wanted=wanted, max_pixels=limits.pixels)
-                return [as_json(each, classifier.preprocessing, explain) for each in told]
+                told = answer(classifier, files, given_up, wanted=wanted, max_pixels=limits.pixels)
+                return told, _encoded(told, classifier, explain, limits, given_up)
 
-            jobs.append(job := asyncio.get_running_loop().run_in_executor(pool, work))
-            try:
-                results = await asyncio.wait_for(asyncio.shield(job), limits.seconds)
-            except TimeoutError:
-                raise Refused(504, f"prediction took over {limits.seconds:g} s: send fewer or smaller files") from None
-        if all("error" in result for result in results):
-            what = results[0]["error"] if len(results) == 1 else f"none of the {len(results)} files is a readable scan"
-            raise Refused(422, what, errors=results)
-        return JSONResponse({"results": results})
+            told, results = await jobs.compute(running, work)
+        if all(each.error for each in told):
+            what = told[0].error if len(told) == 1 else f"none of the {len(told)} files is a readable scan"
+            raise Refused(422, what, errors=[json.loads(result) for result in results])
+        return Response(b'{"results":[%s]}' % b",".join(results), media_type="application/json")
 
-    @app.get("/v1/model", summary="Facts about the classifier", tags=["Prediction"], response_model=Model)
+    common = problems(400, 401, 421, 431)
+
+    @app.get(
+        "/v1/model", summary="Facts about the classifier", tags=["Prediction"], response_model=Model, responses=common
+    )
     async def model() -> Response:
         file = {"format_version": classifier.format_version, "sha256": classifier.sha256}
         return JSONResponse(asdict(classifier.metadata) | file | {"report": report is not None})
 
-    @app.get("/healthz", summary="Is the process alive?", tags=["Operation"], response_model=Health)
+    probed = problems(400, 431)
+
+    @app.get("/healthz", summary="Is the process alive?", tags=["Operation"], response_model=Health, responses=probed)
     async def health() -> Response:
         return JSONResponse({"status": "alive"})
 
@@ -186,42 +174,60 @@ def make_app(classifier: Classifier, limits: Limits, report: Path | None = None)
         summary="Is it ready to predict?",
         tags=["Operation"],
         response_model=Health,
-        responses={503: {"model": Problem}},
+        responses=probed | problems(503),
     )
     async def readiness() -> Response:
-        if not ready.is_set():
+        if not jobs.ready:
             raise Refused(503, "the server is starting or stopping: try again later")
         return JSONResponse({"status": "ready"})
 
     pages = {"/": _WEB / "index.html", "/docs": _WEB / "api.html", "/favicon.ico": _WEB / "icon.svg"}
-    for path, file in (pages | ({"/report": report} if report else {})).items():
+    for path, file in pages.items():
         app.add_route(path, partial(_file, file), include_in_schema=False)
-
-    @app.middleware("http")
-    async def careful(request: Request, proceed) -> Response:
-        response = await proceed(request)
-        policy = _ONE_FILE if report and request.url.path == "/report" else _OWN_ONLY
-        response.headers.update(_HEADERS | {"Content-Security-Policy": policy})
-        return response
-
-    return app
+    if report:
+        app.add_route("/report", partial(_report, report), include_in_schema=False)
+    paths = [route.path if isinstance(route, Route) else f"{route.path}/*" for route in app.routes]
+    return Guard(app, access, paths, jobs.stop)
 
 
 async def _file(path: Path, _: Request) -> Response:
     return FileResponse(path)
 
 
-@asynccontextmanager
-async def _slot(free: asyncio.Semaphore, limits: Limits) -> AsyncIterator[list[asyncio.Future]]:
-    """Hold a slot for a request until the block and the yielded jobs have ended; a running job cannot be stopped."""
-    if free.locked():
-        raise Refused(503, f"the server is busy with {limits.requests} requests: try again later")
-    await free.acquire()
-    jobs: list[asyncio.Future] = []
+async def _report(path: Path, _: Request) -> Response:
+    """One file: its style sheet and pictures are in it, so only these may be shown, and no script runs."""
     try:
-        yield jobs
-    finally:
-        asyncio.gather(*jobs, return_exceptions=True).add_done_callback(lambda _: free.release())
+        changed = path.stat().st_mtime_ns
+        hashes = await run_in_threadpool(_styles, path, changed)
+    except OSError:
+        raise HTTPException(404) from None
+    policy = f"default-src 'none'; img-src data:; style-src {hashes}; frame-ancestors 'none'; base-uri 'none'"
+    return FileResponse(path, headers={"Content-Security-Policy": policy})
+
+
+@lru_cache(maxsize=1)
+def _styles(path: Path, _changed: int) -> str:
+    """The style sheets of a page as sources of a Content-Security-Policy."""
+    sheets = re.findall(rb"<style>(.*?)</style>", path.read_bytes(), re.DOTALL)
+    digests = (base64.b64encode(hashlib.sha256(sheet).digest()).decode() for sheet in sheets)
+    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+
+
+def _encoded(
+    told: list[Answer], classifier: Classifier, explain: bool, limits: Limits, given_up: Callable[[], bool]
+) -> list[bytes]:
+    """Each answer as JSON; together at most as large as a request may be, since all are kept until they are sent."""
+    results, size = [], 0
+    for each in told:
+        if given_up():
+            raise GivenUp
+        results.append(json.dumps(as_json(each, classifier.preprocessing, explain), allow_nan=False).encode())
+        size += len(results[-1])
+        if size > limits.bytes:
+            raise Refused(
+                413, f"the answer would have over {limits.bytes / 1e6:g} MB: ask for fewer slices, or without explain"
+            )
+    return results
 
 
 async def _receive(request: Request, limits: Limits) -> list[File]:
@@ -248,8 +254,8 @@ async def _receive(request: Request, limits: Limits) -> list[File]:
         if "Too many files" in error.message:
             raise Refused(413, f"expected at most {limits.files} files in a request: send several requests") from None
         raise Refused(400, f"expected a form with files only ({error.message}): curl -F files=@scan.jpg URL") from None
-    except (ValueError, LookupError):  # a character set that is none, or whose bytes are none of it
-        raise Refused(400, "expected a form with names in UTF-8: curl -F files=@scan.jpg URL") from None
+    except (ValueError, LookupError):  # there is no such charset, or its names are not in it
+        raise Refused(400, "expected a form in UTF-8, got another charset: curl -F files=@scan.jpg URL") from None
     uploads = [upload for _, upload in form.multi_items()]
     if not uploads:
         raise Refused(400, "expected at least one file, got a form without any: curl -F files=@scan.jpg URL")
@@ -260,38 +266,3 @@ def _too_large(limits: Limits) -> Refused:
     return Refused(
         413, f"expected at most {limits.bytes / 1e6:g} MB in a request, got more: send fewer or smaller files"
     )
-
-
-def _tell_problems(app: FastAPI) -> None:
-    """Answer every error with problem details."""
-
-    def problem(status: int, detail: str, **more: object) -> JSONResponse:
-        title = _PROBLEMS.get(status) or HTTPStatus(status).phrase
-        content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-        headers = {"Retry-After": "1"} if status == 503 else {}
-        return JSONResponse(content | more, status, headers, media_type="application/problem+json")
-
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> Response:
-        return problem(error.status, error.detail, **error.more)
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):  # a person in a browser
-            return FileResponse(_WEB / "missing.html", 404)
-        response = problem(error.status_code, error.detail)
-        response.headers.update(error.headers or {})
-        return response
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return problem(400, f"{first['loc'][-1]}: {first['msg']}")
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, error: ClientDisconnect) -> Response:
-        return problem(400, "the upload ended early")
-
-    @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> Response:
-        return problem(500, "internal error of the server: see its log")

@@ -129,11 +129,32 @@ def parser(predict: Callable, serve: Callable) -> Parser:
         help="Requests at a time; further ones get status 503 (default: 16).",
     )
     command.add_argument(
+        "--max-connections",
+        type=count,
+        default=800,
+        metavar="N",
+        help="Connections at a time; a further one closes that which has been idle longest (default: 800).",
+    )
+    command.add_argument(
         "--max-seconds",
         type=number,
         default=10,
         metavar="SECONDS",
-        help="Time that a request has to upload, and again to be answered (default: 10).",
+        help="Time that a request has for its header, to upload, to wait for a core and to be answered, each "
+        "(default: 10).",
+    )
+    command.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="A file with the token that every request needs; or set BRAIN_TUMOR_TOKEN.",
+    )
+    command.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="A further name by which browsers may address the server; may be given several times.",
     )
     command.set_defaults(run=serve, parser=command)
     return top

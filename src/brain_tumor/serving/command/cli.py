@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # each command imports what it needs, so that it starts quick
     import socket
 
     from brain_tumor.serving.classifier import Classifier
+    from brain_tumor.serving.guard import Access
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,16 +63,43 @@ def _serve(options: Namespace) -> int:
     # OpenCV reads this limit when it is imported; it then rejects a large image by its header, before it allocates.
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(options.max_pixels)
     listening = _listening(options.host, options.port)
+    access = _access(options, listening)
     from brain_tumor.serving.server import Limits, serve
 
     size = {"bytes": round(options.max_mb * 1e6), "files": options.max_files, "pixels": options.max_pixels}
-    limits = Limits(**size, requests=options.max_requests, seconds=options.max_seconds)
+    number = {"requests": options.max_requests, "connections": options.max_connections}
+    limits = Limits(**size, **number, seconds=options.max_seconds)
     if options.report and not options.report.is_file():
         raise PipelineError(f"expected a report in {options.report} (--report), found none: run the stage report")
     classifier = _load(options.model)
     gc.enable()
-    serve(classifier, limits, listening, options.report)
+    serve(classifier, limits, listening, options.report, access)
     return 0
+
+
+def _access(options: Namespace, listening: "socket.socket") -> "Access":
+    """Who may ask: by which names, and with which token; it is never an argument, which other users can see."""
+    from ipaddress import ip_address
+
+    from brain_tumor.serving.guard import LOOPBACK, TOKEN, Access
+
+    where, token = "BRAIN_TUMOR_TOKEN", os.environ.get("BRAIN_TUMOR_TOKEN", "")
+    if options.token_file:
+        where = f"{options.token_file} (--token-file)"
+        try:
+            token = options.token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            cause = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise PipelineError(f"cannot read a token from {where}: {cause}") from None
+    if (token or options.token_file) and not TOKEN.fullmatch(token):
+        raise PipelineError(
+            f"expected a token of 20 or more letters, digits and -._~+/= in {where}, got something else: "
+            "make one with openssl rand -hex 32"
+        )
+    # A page of another site could reach a server of this machine by a name of its own that leads here (DNS rebinding).
+    own = ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+    names = {options.host.lower(), *map(str.lower, options.allow_host)} | LOOPBACK
+    return Access(token, frozenset(names) if own or options.allow_host else None)
 
 
 def _listening(host: str, port: int) -> "socket.socket":

@@ -1,0 +1,26 @@
+"""What schemathesis uploads: scans of each kind and other bytes, so that answers are checked as well as refusals."""
+
+import cv2
+import numpy as np
+import schemathesis
+from hypothesis import strategies as st
+from scan_files import dicom, nifti
+
+
+def _noise(size: tuple[int, ...], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+
+
+_seeds = st.integers(0, 2**32 - 1)
+_pictures = st.builds(_noise, st.tuples(st.integers(16, 64), st.integers(16, 64)), _seeds)
+_volumes = st.builds(_noise, st.tuples(*[st.integers(4, 24)] * 3), _seeds)
+_kinds = st.sampled_from([".png", ".jpg", ".tif", ".bmp", ".webp"])
+schemathesis.openapi.format(
+    "binary",
+    st.one_of(
+        st.builds(lambda pixels, kind: cv2.imencode(kind, pixels)[1].tobytes(), _pictures, _kinds),
+        _pictures.map(lambda pixels: dicom(pixels.astype(np.int16))),
+        _volumes.map(nifti),
+        st.binary(max_size=500),
+    ),
+)
