@@ -512,6 +512,9 @@ def test_a_file_without_sections_is_refused(tmp_path, text):
         b"a: 1\na: 2\n",
         b"a: !!python/object:os.system x\n",
         b"\x00\xff",
+        b"a: 2001-01-32\n",
+        b"a: " + b"9" * 5000,
+        b"[" * 3000,
     ],
 )
 def test_what_is_no_yaml_is_refused(tmp_path, content):
