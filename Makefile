@@ -75,11 +75,10 @@ licences: $(VENV)/.docs  ## write the licences of all locked packages to docs/li
 .PHONY: repro
 repro: $(VENV)/.locked  ## run the stages that changed (45 min for all; JOBS=2: two trainings at a time): metrics, plots, report, classifier
 	@[ -e .git ] || dvc config --local core.no_scm true
-ifdef JOBS
-	@dvc repro split features
-	@dvc stage list --name-only | grep -E '^(train@|final$$)' | xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro --single-item
-endif
-	@dvc repro
+	@mkdir -p .dvc/tmp && exec 9>> .dvc/tmp/repro.lock && python tools/after_kill.py --hold 9 \
+		$(if $(JOBS),&& dvc repro split features && dvc stage list --name-only | grep -E '^(train@|final$$)' \
+		| xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro --single-item) \
+		&& dvc repro
 
 .PHONY: quick
 quick: $(VENV)/.locked git  ## the same for fold 0 only, as a DVC experiment (15 min)

@@ -4,12 +4,10 @@ import argparse
 import logging
 import os
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
+from _parent import end_with_dvc
 
 ROOT = Path(__file__).resolve().parents[1]
 # Before anything that is installed: an experiment in a copy of this tree runs the copy's code.
@@ -37,6 +35,7 @@ def _quiet_tensorflow() -> None:
 
 with ending_in_one_line():
     _quiet_tensorflow()
+end_with_dvc(ROOT)  # before the imports of the stage, which take seconds
 
 
 def run(main: Callable[..., None], *needed: str, **flags: str) -> None:
@@ -55,24 +54,5 @@ def run(main: Callable[..., None], *needed: str, **flags: str) -> None:
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=text)
     arguments = parser.parse_args()
-    _end_with_dvc()
     with ending_in_one_line():
         main(load_params(), arguments)
-
-
-def _end_with_dvc() -> None:
-    """End this process within a second after its `dvc` was killed, so that the next one does not run it twice."""
-    if "DVC_STAGE" not in os.environ:  # started by hand and not by DVC
-        return
-    # Some shells stay between DVC and the stage.
-    child = psutil.Process()
-    while (parent := child.parent()) and Path(sys.argv[0]).name in " ".join(parent.cmdline()):
-        child = parent
-    holder = child.ppid()
-
-    def watch() -> None:
-        while child.is_running() and child.ppid() == holder:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

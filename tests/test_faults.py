@@ -69,6 +69,15 @@ def results(disk) -> dict[str, str]:
 
 
 @pytest.mark.timeout(900)
+def test_memory_that_is_not_there():
+    """Of a machine that refuses it, as under ulimit -v; test_kills has one that kills the stage instead."""
+    program = "from brain_tumor.errors import ending_in_one_line\nwith ending_in_one_line(): bytearray(1 << 60)"
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    line_of(done, "out of memory", "ulimit -v")
+
+
 @pytest.mark.parametrize("stage", STAGES + (OTHERS if LONG else []))
 def test_a_stage_on_a_full_disk(disk, results, stage):
     """The former results stay, or are replaced as a whole; with room, the same stage makes the same bytes."""

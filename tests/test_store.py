@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import require
 from settings import preprocessing
 
 import brain_tumor
@@ -286,6 +288,39 @@ def test_a_block_that_fails_leaves_the_old_content(tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "file.txt", {"score": float("nan")})
     assert contents(tmp_path) == before
+
+
+def test_what_a_killed_process_left_beside_a_file_is_removed_and_of_a_running_one_is_not(tmp_path):
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    dead, alive = (tmp_path / f".partial-{pid}-file.txt" for pid in (ended.pid, os.getppid()))
+    for path in (dead, alive):
+        path.write_text("half")
+    write_text(tmp_path / "file.txt", "new\n")
+    assert contents(tmp_path) == {"file.txt": b"new\n", alive.name: b"half"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="strace is of Linux")
+@pytest.mark.parametrize("files", [1, 200])
+def test_content_is_on_the_disk_before_the_rename(tmp_path, files):
+    """As the system sees it: every file is flushed, or everything, then the folder gets its name, then the name is."""
+    require("strace")
+    program = (
+        "import sys; from brain_tumor.files import replacing_folder\n"
+        "with replacing_folder(sys.argv[1]) as folder:\n"
+        "    for i in range(int(sys.argv[2])): (folder / str(i)).write_text('content')\n"
+    )
+    log = tmp_path / "calls"
+    command = ["strace", "-f", "-y", "-o", log, "-e", "trace=fsync,sync,rename,renameat,renameat2", sys.executable]
+    environment = os.environ | {"PYTHONPATH": SOURCES, "PYTHONDONTWRITEBYTECODE": "1"}
+    traced = subprocess.run([*command, "-c", program, tmp_path / "out", str(files)], env=environment)
+    if traced.returncode and not re.search("rename", log.read_text() if log.exists() else ""):
+        pytest.skip("strace may not trace here")
+    assert traced.returncode == 0
+    calls = [line.split(maxsplit=1)[1] for line in log.read_text().splitlines() if not line.endswith("+++")]
+    (renamed,) = [i for i, call in enumerate(calls) if call.startswith("rename")]
+    assert any(call.startswith("sync()") or "partial/0>" in call for call in calls[:renamed])
+    assert any(call.startswith("fsync") and f"{tmp_path}>" in call for call in calls[renamed:])
 
 
 def test_a_new_folder_holds_nothing_of_the_old_one(tmp_path):

@@ -53,12 +53,14 @@ def printable(message: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: half + 1]} ... {text[-half:]}"
 
 
-def in_one_line(error: PipelineError | OSError) -> str:
+def in_one_line(error: PipelineError | OSError | MemoryError) -> str:
     """The message of an error that the user can correct: a full disk, no permission and the like included.
 
     Raises:
         OSError: the error itself, which is a bug.
     """
+    if isinstance(error, MemoryError):
+        return "out of memory: end other programs, or raise the limit (ulimit -v), and run again"
     if not isinstance(error, OSError):
         return str(error)
     if error.errno not in _REFUSALS:
@@ -77,7 +79,7 @@ def ending_in_one_line() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()  # here, so that an output that is full is an error as any other
-    except (PipelineError, OSError) as error:
+    except (PipelineError, OSError, MemoryError) as error:
         message = f"error: {in_one_line(error)}"
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,4 +1,8 @@
-"""Atomic output: everything is written under a temporary name and then renamed."""
+"""Atomic output: everything is written under a temporary name and then renamed.
+
+The content is on the disk before the rename. Otherwise many file systems may, after a power loss, show the new name
+with an empty or half written file behind it.
+"""
 
 import errno
 import glob
@@ -8,10 +12,15 @@ import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from brain_tumor.errors import WRITING
+
+# A folder of more files is flushed together with everything else that the system has not written yet: file by file,
+# the 3,264 scans take 0.8 s instead of 0.1 s on a fast disk, and half a minute on one that turns.
+_MANY = 100
 
 
 @contextmanager
@@ -31,10 +40,11 @@ def replacing_folder(target: Path | str) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
-            partial.stat()  # raises if a later writer has removed it: the old result must stay then
+            _flush(partial)  # raises if a later writer has removed it: the old result must stay then
             if target.exists():
                 os.replace(target, former)
             os.replace(partial, target)
+            _flush_names(target.parent)
         finally:
             for folder in (partial, former):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -44,7 +54,8 @@ def replacing_folder(target: Path | str) -> Iterator[Path]:
 def replacing_file(target: Path | str) -> Iterator[Path]:
     """Yield a path beside `target`; the file that the block writes there replaces `target`.
 
-    The path has the suffix of `target`, because some writers choose the format by it.
+    The path has the suffix of `target`, because some writers choose the format by it. A killed process leaves
+    `.partial-<pid>-<name>`, which the next process that writes to the folder removes.
     """
     target = Path(target)
     name = os.fsencode(target.name)
@@ -52,9 +63,12 @@ def replacing_file(target: Path | str) -> Iterator[Path]:
     partial = target.with_name(f".partial-{os.getpid()}-{short}")
     with _naming(target, partial):
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(target.parent)
         try:
             yield partial
+            _flush(partial)
             os.replace(partial, target)
+            _flush_names(target.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -103,3 +117,57 @@ def write_text(target: Path | str, text: str) -> None:
 def write_json(target: Path | str, value: object) -> None:
     """Write indented JSON atomically; keys keep their order, NaN and infinity raise a ValueError."""
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@cache  # once for each folder: it may hold a million files
+def _remove_stale(folder: Path) -> None:
+    for stale in folder.glob(".partial-*-*"):
+        if not _runs(stale.name.split("-")[1]):
+            stale.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file, or all files of a folder, to the disk.
+
+    Raises:
+        OSError: `path` is missing, or the disk did not take its content.
+    """
+    path.stat()
+    if os.name == "nt":  # opens no folders, and files for flushing only if they may be changed
+        return
+    files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    if len(files) > _MANY:
+        os.sync()
+        return
+    for file in files:
+        _sync(file)
+    for folder in {file.parent for file in files if file != path}:
+        _flush_names(folder)
+
+
+def _flush_names(folder: Path) -> None:
+    """The same for the names in a folder; some network file systems refuse it, and keep names in order anyway."""
+    if os.name != "nt":
+        with suppress(OSError):
+            _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _runs(pid: str) -> bool:
+    """Whether there is such a process; True where this cannot be told."""
+    if os.name == "nt" or not pid.isdecimal():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is someone else's
+        return True
+    return True

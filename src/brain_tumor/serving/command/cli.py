@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (PipelineError, OSError) as error:
+    except (PipelineError, OSError, MemoryError) as error:
         print(f"error: {in_one_line(error)}", file=sys.stderr)
         return 2
 
