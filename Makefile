@@ -42,11 +42,11 @@ demo: $(VENV)/.locked  ## run the whole pipeline on simulated scans, into .demo 
 
 .PHONY: test
 test: $(VENV)/.docs  ## run the tests (25 min)
-	@python -m pytest -q --numprocesses=auto --dist=loadfile
+	@python -m pytest -q --numprocesses=auto --dist=worksteal
 
 .PHONY: test-fast
 test-fast: $(VENV)/.docs  ## run only the tests without training, browser, server or new environment (1 min)
-	@python -m pytest -q --numprocesses=auto --dist=loadfile -m "not slow"
+	@python -m pytest -q --numprocesses=auto --dist=worksteal -m "not slow"
 
 .PHONY: lint
 lint: $(VENV)/.locked  ## check style and format
