@@ -17,6 +17,7 @@ SMALL = YAML(typ="safe").load(ROOT / "tests" / "small.yaml")
 
 # Put on PYTHONPATH, it keeps Python programs from the network.
 NO_NETWORK = ROOT / "tests" / "no_network"
+collect_ignore = ["no_network"]
 
 # Their tests run the pipeline, open a browser, or copy the project.
 _SLOW_FIXTURES = {"browser", "installed", "project", "small_clone", "small_run", "whole_run"}

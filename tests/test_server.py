@@ -84,7 +84,13 @@ class Server:
         environment = os.environ | {"PYTHONPATH": f"{folder}:{ROOT / 'src'}", "PYTHONDONTWRITEBYTECODE": "1"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                list(map(str, command)), env=environment, stdout=log, stderr=log, cwd=folder
+                list(map(str, command)),
+                env=environment,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                # Programs in the background of a shell ignore it.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         atexit.register(self.process.kill)  # a test that fails before it stops it leaves none behind
         for _ in range(600):

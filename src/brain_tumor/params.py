@@ -270,8 +270,8 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         raise PipelineError(f"expected {path} in this folder, found none: run from the root of the project") from error
     except OSError as error:
         raise PipelineError(f"cannot read {path} ({error.strerror}): check the file") from error
-    except (YAMLError, ValueError, RecursionError) as error:
-        # ValueError and RecursionError: dates that do not exist, numbers of 5,000 digits, thousands of nested lists.
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:
+        # Not only YAMLError: dates that do not exist, numbers of 5,000 digits, sections as names, thousands of lists.
         raise PipelineError(f"{path} is not valid YAML{yaml_problem(error, path)}") from error
     if not isinstance(content, dict):
         received = "an empty file" if content is None else shown(content)

@@ -69,6 +69,8 @@ def yaml_problem(error: Exception, path: Path) -> str:
     """Where a file is no YAML and what to do, as the end of a sentence."""
     if isinstance(error, RecursionError):
         return ": lists or sections in one another without end: correct them"
+    if isinstance(error, TypeError):
+        return ": a list or section stands where a name is expected: correct it"
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
         return f": a value is no date or number ({error}): correct it, or put it in quotes"
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)

@@ -23,7 +23,6 @@ def check_contents(values: Mapping[str, object], novelty: Novelty) -> None:
     _expect("classes", isinstance(classes, list) and classes and all(_is_name(name) for name in classes))
     count = len(classes)
     _expect("classes", len(set(classes)) == count)
-    _expect("healthy_class", values["healthy_class"] in ("", *classes))
     preprocessing = values["preprocessing"]
     _expect("preprocessing", isinstance(preprocessing, dict) and preprocessing.keys() == {"size", "crop", "clip"})
     _expect("size", _is_whole(preprocessing["size"]) and 1 <= preprocessing["size"] <= 4096)
@@ -41,7 +40,7 @@ def check_contents(values: Mapping[str, object], novelty: Novelty) -> None:
     _expect("measured", isinstance(measured, list) and all(isinstance(each, dict) for each in measured))
     _expect("measured", all(_is_text(each.get("images")) and _is_whole(each.get("n")) for each in measured))
     _expect("measured", all(_is_number(each[name]) for each in measured for name in each if name != "images"))
-    _expect("text", all(_is_text(values[name]) for name in ("backbone", "data_fingerprint", "expects")))
+    _expect("text", all(_is_text(values[name]) for name in ("backbone", "data_fingerprint", "expects", "healthy_class")))
 
     features = np.size(novelty.mean)
     centres = len(np.atleast_1d(novelty.class_means))  # of classes, and of sets of classes in partial labels
