@@ -51,7 +51,7 @@ def test_a_changed_bit_at_each_of_1000_places_is_found(source, tmp_path):
         {"classes": ["a", "b\x1b[2J", "c"]},
         {"classes": "abc"},
         {"classes": ["a", "b"]},
-        {"healthy_class": "unknown"},
+        {"healthy_class": None},
         {"preprocessing": {"size": 10**9, "crop": True, "clip": 0.5}},
         {"preprocessing": {"size": 64, "crop": True, "clip": 0.5}},
         {"preprocessing": {"size": 32, "crop": 1, "clip": 0.5}},

@@ -40,7 +40,8 @@ def check_contents(values: Mapping[str, object], novelty: Novelty) -> None:
     _expect("measured", isinstance(measured, list) and all(isinstance(each, dict) for each in measured))
     _expect("measured", all(_is_text(each.get("images")) and _is_whole(each.get("n")) for each in measured))
     _expect("measured", all(_is_number(each[name]) for each in measured for name in each if name != "images"))
-    _expect("text", all(_is_text(values[name]) for name in ("backbone", "data_fingerprint", "expects", "healthy_class")))
+    texts = ("backbone", "data_fingerprint", "expects", "healthy_class")
+    _expect("text", all(_is_text(values[name]) for name in texts))
 
     features = np.size(novelty.mean)
     centres = len(np.atleast_1d(novelty.class_means))  # of classes, and of sets of classes in partial labels
