@@ -513,6 +513,7 @@ def test_a_file_without_sections_is_refused(tmp_path, text):
         b"a: !!python/object:os.system x\n",
         b"\x00\xff",
         b"a: 2001-01-32\n",
+        b"a: !!float \n",
         b"a: {b, {[c : d]}}\n",
         b"a: " + b"9" * 5000,
         b"[" * 3000,

@@ -513,9 +513,9 @@ def test_many_connections_without_a_byte_lock_nobody_out(tmp_path):
 
 
 def test_a_prediction_that_nobody_waits_for_ends(tmp_path):
-    """Thousands of slices, for which the time is not enough: the place is free again, and soon."""
+    """24,000 slices, for which the time is not enough: the place is free again, and soon."""
     server = started(tmp_path, "--max-seconds", "1", "--max-requests", "1")
-    volume = nifti(np.full((32, 32, 4000), 7, np.uint8), packed=True)
+    volume = nifti(np.full((32, 32, 24_000), 7, np.uint8), packed=True)
     status, problem = server.predict(("a.nii.gz", volume), query="?slice=all")
     # 503 where other programs take the cores.
     assert status in (413, 503) and "prediction took over 1 s" in problem["detail"]

@@ -6,6 +6,8 @@ import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from ruamel.yaml.error import YAMLError
+
 _EXPECTED = {
     "int_type": "expected a whole number, without quotes or unit",
     "float_type": "expected a number with a decimal point, without quotes or unit",
@@ -67,12 +69,8 @@ def one_line(error: dict, known: Sequence[str]) -> str:
 
 def yaml_problem(error: Exception, path: Path) -> str:
     """Where a file is no YAML and what to do, as the end of a sentence."""
-    if isinstance(error, RecursionError):
-        return ": lists or sections in one another without end: correct them"
-    if isinstance(error, TypeError):
-        return ": a list or section stands where a name is expected: correct it"
-    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
-        return f": a value is no date or number ({error}): correct it, or put it in quotes"
+    if not isinstance(error, YAMLError | UnicodeError):
+        return f": a value or name cannot be read ({error}): correct it, or put it in quotes"
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
     if problem is None or mark is None:  # not even characters
         return f" ({' '.join(str(error).split())}): expected text in UTF-8, save it as such"
