@@ -136,26 +136,24 @@ class Clients:
         kept = head.replace(b"Connection: close\r\n", b"") + body
         return await self._exchange(kept + b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n" + head + body)
 
-    async def slow_header(self) -> list[int]:
-        """A header that never ends."""
-        reader, writer = await self._send(b"GET / HTTP/1.1\r\n")
+    async def _endless(self, start: bytes, piece: bytes) -> list[int]:
+        """A request of which every half second another piece comes, until it is answered."""
+        reader, writer = await self._send(start)
         reading = asyncio.create_task(answer(reader))
         while not reading.done():
-            writer.write(b"X: y\r\n")
+            writer.write(piece)
             await asyncio.sleep(0.5)
         writer.close()
         return reading.result()
 
+    async def slow_header(self) -> list[int]:
+        """A header that never ends."""
+        return await self._endless(b"GET / HTTP/1.1\r\n", b"X: y\r\n")
+
     async def slow_upload(self) -> list[int]:
         """A body that never ends."""
         head, body = form(self.files["picture"])
-        reader, writer = await self._send(head + body[:1000])
-        reading = asyncio.create_task(answer(reader))
-        while not reading.done():
-            writer.write(b"x")
-            await asyncio.sleep(0.5)
-        writer.close()
-        return reading.result()
+        return await self._endless(head + body[:1000], b"x")
 
     async def slow_reader(self) -> list[int]:
         """Somebody who takes 2 kB of a large answer every half second, and then goes."""
