@@ -41,7 +41,7 @@ demo: $(VENV)/.locked  ## run the whole pipeline on simulated scans, into .demo 
 ##@ Develop
 
 .PHONY: test
-test: $(VENV)/.docs  ## run the tests (half an hour)
+test: $(VENV)/.docs  ## run the tests (32 min)
 	@python -m pytest -q --numprocesses=auto --dist=worksteal
 
 .PHONY: test-fast
