@@ -12,7 +12,7 @@ from conftest import ROOT, run
 
 FUZZ = ROOT / "tests" / "fuzz"
 CORPUS = ROOT / "tests" / "golden" / "fuzz"
-TARGETS = ("archive", "text", "exported", "dicom", "nifti", "picture", "upload")
+TARGETS = ("archive", "text", "exported", "dicom", "nifti", "picture", "upload", "weights")
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "20"))
 
 

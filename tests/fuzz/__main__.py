@@ -29,7 +29,7 @@ SECONDS = 2.0  # of the processor for one input of some kB
 MEMORY_MB = 2048
 MAX_LENGTH = 16_384
 CORPUS_BYTES = 32_000  # of a target, in the repository
-NAMES = ("archive", "text", "exported", "dicom", "nifti", "picture", "upload")
+NAMES = ("archive", "text", "exported", "dicom", "nifti", "picture", "upload", "weights")
 
 
 def bounded(run: Callable[[bytes], None]) -> Callable[[bytes], None]:

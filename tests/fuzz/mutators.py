@@ -8,11 +8,13 @@ import gzip
 import hashlib
 import io
 import json
+import pickletools
 import struct
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -179,6 +181,29 @@ def picture(data: bytes, random: Random, change: Change) -> bytes:
         _rearranged(chunks, random, change)
     framed = (struct.pack(">I", max(len(c) - 4, 0)) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
     return data[:8] + b"".join(framed)
+
+
+def pickles(data: bytes, random: Random, change: Change) -> bytes:
+    """Operations of the pickles that a file begins with."""
+    stream, operations = io.BytesIO(data), []
+    try:
+        while True:
+            begin = stream.tell()
+            places = [place for _, _, place in pickletools.genops(stream)] + [stream.tell()]
+            operations += [data[a:b] for a, b in pairwise(places)]
+    except ValueError:  # what follows the pickles
+        rest = data[begin:]
+    number = random.randrange(len(operations))
+    if random.random() < 0.4:
+        size = random.choice(_INTEGERS)
+        made = (b"K" + bytes([size % 256]), b"\x8a\x09" + size.to_bytes(9, "little"))
+        numbered = (b"r" + (size % 2**31).to_bytes(4, "little"), b"j" + (size % 2**31).to_bytes(4, "little"))
+        plain = (b"N", b"]", b"}", b")", b"(", b"0", b"2", b"t", b"R", b"Q", b"s", b"u", b"b", b"\x81", b"\x94")
+        named = (b"cos\nsystem\n", b"ctorch\nFloatStorage\n", b"ccollections\nOrderedDict\n", b"X\2\0\0\0ab")
+        operations.insert(number, random.choice((*made, *numbered, *plain, *named)))
+    else:
+        _rearranged(operations, random, change)
+    return b"".join(operations) + (change(rest) if random.random() < 0.2 else rest)
 
 
 def _rearranged(parts: list[bytes], random: Random, change: Change) -> None:

@@ -325,6 +325,47 @@ def _uploads() -> list[bytes]:
     ]
 
 
+# --- pre-trained weights in PyTorch's former format
+
+
+def _weights() -> Callable[[bytes], None]:
+    from brain_tumor.errors import PipelineError
+    from brain_tumor.networks.torch_file import read_torch_file
+
+    def run(data: bytes) -> None:
+        with tempfile.NamedTemporaryFile(suffix=".pth") as file:
+            file.write(data)
+            file.flush()
+            try:
+                found = read_torch_file(file.name)
+            except PipelineError as error:
+                _refused(error)
+            else:
+                assert all(isinstance(value, np.ndarray) for value in found.values())
+
+    return run
+
+
+def _state_dictionaries() -> list[bytes]:
+    values, counts = np.arange(12, dtype="<f4"), np.array([3, -4], "<i8")
+
+    def text(value: str) -> bytes:
+        return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+    def tensor(kind: str, key: str, size: int, view: bytes) -> bytes:
+        place = b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu") + b"K%cNtQ" % size
+        return b"ctorch._utils\n_rebuild_tensor_v2\n(" + place + view + b"\x89ccollections\nOrderedDict\n)RtR"
+
+    weights = tensor("FloatStorage", "0", 12, b"K\2(K\2K\5tq\1(K\5K\1t")
+    number = tensor("LongStorage", "1", 2, b"K\0K\1\x85q\2h\2")
+    state = b"ccollections\nOrderedDict\n)R(" + text("a") + weights + text("b") + number + b"u}" + text("m") + b"Nsb"
+    magic, version = b"\x8a\x0a" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little"), b"M\xe9\3"
+    system = b"}(" + text("protocol_version") + b"M\xe9\3" + text("little_endian") + b"\x88u"
+    parts = (magic, version, system, state, b"](" + text("0") + text("1") + b"e")
+    stored = b"".join(len(a).to_bytes(8, "little") + a.tobytes() for a in (values, counts))
+    return [b"".join(b"\x80\2" + part + b"." for part in parts) + stored]
+
+
 TARGETS = {
     "archive": Target(_archive, _zips, mutators.zip_file, ("brain_tumor", "zipfile")),
     "text": Target(_text, _texts, mutators.text),
@@ -333,4 +374,5 @@ TARGETS = {
     "nifti": Target(_scans("a.nii"), _niftis, mutators.packed, ("brain_tumor", "nibabel", "gzip")),
     "picture": Target(_scans("a"), _pictures, mutators.picture),
     "upload": Target(_upload, _uploads, mutators.text, ("brain_tumor", "python_multipart", "starlette.formparsers")),
+    "weights": Target(_weights, _state_dictionaries, mutators.pickles),
 }

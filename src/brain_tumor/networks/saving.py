@@ -1,4 +1,8 @@
-"""A trained model in one `.keras` file that has the same bytes for the same weights."""
+"""A trained model in one `.keras` file that has the same bytes for the same weights.
+
+Loading runs no code of a file: Keras makes only its own layers and those that this library registers, refuses functions
+in Python's byte code, and follows no link from the weights to another file.
+"""
 
 import json
 import zipfile
@@ -12,7 +16,7 @@ from brain_tumor.files import replacing_file
 FORMAT_VERSION = 1
 # Keras writes this entry for information and never reads it, so our own metadata can go there.
 _METADATA = "metadata.json"
-_CONFIG = "config.json"
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _OWN = "brain_tumor"
 
 
@@ -47,22 +51,36 @@ def read_metadata(path: Path | str) -> dict:
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
+            if sorted(archive.namelist()) != sorted([_CONFIG, _METADATA, _WEIGHTS]):
+                raise ValueError("other entries")
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise ValueError("an entry that may unpack to any size")
             metadata = json.loads(archive.read(_METADATA))[_OWN]
+            version = metadata["format_version"]
     except FileNotFoundError as error:
         raise PipelineError(f"expected a model in {path}, there is none: run the train stage") from error
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, EOFError) as error:
         raise PipelineError(f"expected a model that this project saved, {path} is not one: train it again") from error
-    if metadata["format_version"] != FORMAT_VERSION:
-        raise PipelineError(
-            f"{path} has model format {metadata['format_version']}, this version reads {FORMAT_VERSION}: train it again"
-        )
+    if version != FORMAT_VERSION:
+        raise PipelineError(f"{path} has model format {version}, this version reads {FORMAT_VERSION}: train it again")
     return metadata
 
 
 def load_model(path: Path | str) -> tuple[keras.Model, dict]:
-    """The network, not compiled, and its metadata; raises what `read_metadata` raises."""
+    """The network, not compiled, and its metadata.
+
+    Raises:
+        PipelineError: see `read_metadata`; or the network is damaged, or holds what this project never saves, such as
+            functions, classes from elsewhere, or links to other files.
+    """
     metadata = read_metadata(path)
-    return keras.saving.load_model(path, compile=False), metadata
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True), metadata
+    except Exception as error:  # Keras and HDF5 have a dozen kinds
+        reason = " ".join(str(error).split())[:300]
+        raise PipelineError(
+            f"expected a model that this project saved, Keras does not load {path} ({reason}): train it again"
+        ) from error
 
 
 def _renumbered(config, numbers: dict[int, int]):
