@@ -51,12 +51,12 @@ def read_metadata(path: Path | str) -> dict:
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            if sorted(archive.namelist()) != sorted([_CONFIG, _METADATA, _WEIGHTS]):
-                raise ValueError("other entries")
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
                 raise ValueError("an entry that may unpack to any size")
             metadata = json.loads(archive.read(_METADATA))[_OWN]
             version = metadata["format_version"]
+            if version == FORMAT_VERSION and sorted(archive.namelist()) != sorted([_CONFIG, _METADATA, _WEIGHTS]):
+                raise ValueError("other entries")
     except FileNotFoundError as error:
         raise PipelineError(f"expected a model in {path}, there is none: run the train stage") from error
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, EOFError) as error:

@@ -64,7 +64,8 @@ def known_patients(paths: pd.Series, table: pd.DataFrame, expression: str | None
     found = (parts[0] + "/").where((parts[0] != main) & (found != ""), "") + found
     if (found == "").all():
         raise PipelineError(
-            f"audit.patients {expression!r} gives no patient for any image, the first is {paths.iloc[0]!r}"
+            f"audit.patients {expression!r} gives no patient for any image: make it match the path below the "
+            f"source's folder, which for the first image is {parts[2].iloc[0]!r}"
         )
     return _told_apart(patients.where(patients != "", found))
 

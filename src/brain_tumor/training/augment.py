@@ -81,15 +81,14 @@ def augment(image: np.ndarray, options: Augmentation, rng: np.random.Generator) 
     levels = np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, 5), knots.clip(0, 1))
     levels = levels ** ((1 + options.gamma * abs(u[6])) ** np.sign(u[6]))
     levels = (levels - 0.5) * (1 + options.contrast * u[7]) + 0.5 + options.brightness * u[8]
-    image = (levels * 255).round().clip(0, 255).astype(np.uint8)[image]
+    image = cv2.LUT(image, (levels * 255).round().clip(0, 255).astype(np.uint8))
     if options.bias > 0:
         rows, columns = np.linspace(-1, 1, size)[:, None], np.linspace(-1, 1, size)
         field = 1 + options.bias * (u[20] * rows + u[21] * columns) / 2
         image = (image * field).round().clip(0, 255).astype(np.uint8)
     if options.noise > 0:
-        deviation = options.noise * abs(u[15]) * 255
-        noisy = image + rng.standard_normal(image.shape, np.float32) * deviation
-        image = noisy.round().clip(0, 255).astype(np.uint8)
+        noise = rng.standard_normal(image.shape, np.float32)
+        image = cv2.addWeighted(image, 1, noise, options.noise * abs(u[15]) * 255, 0, dtype=cv2.CV_8U)
     if options.erase > 0 and u[9] < 0:
         height, width = (options.erase * size * (u[10:12] + 1) / 2).astype(int) + 1
         top, left = ((size - np.array([height, width]) + 1) * (u[12:14] + 1) / 2).astype(int)

@@ -19,9 +19,20 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         self._rates = rates
 
     def update_step(self, gradient, variable, learning_rate) -> None:
-        if self._rates is not None:
-            learning_rate *= self._rates[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate)
+        index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)
+        # What Keras's AdamW computes, in one pass over the weights instead of a dozen.
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=self.beta_1**step,
+            beta2_power=self.beta_2**step,
+            lr=learning_rate * (1.0 if self._rates is None else self._rates[index]),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
 
 
 def cosine(

@@ -7,6 +7,7 @@ import numpy as np
 
 from brain_tumor.networks import classifier
 from brain_tumor.networks.calibration import fit_calibration
+from brain_tumor.networks.training_view import training_view
 from brain_tumor.training.augment import Augmentation
 from brain_tumor.training.checkpoint import Checkpoint
 from brain_tumor.training.examples import feature_examples, image_examples
@@ -63,7 +64,8 @@ def train_network(
     train_rows = np.repeat(np.flatnonzero(role == "train"), times[role == "train"])
     model, about = build(precision), (allowed, train_rows, np.flatnonzero(seen & scored))
     if network["frozen"] < 1:
-        learner, examples = model, image_examples(images, *about, augmentation=augmentation)
+        learner = training_view(model) if precision == "float32" else model
+        examples = image_examples(images, *about, augmentation=augmentation)
         rates = None if weights is None else layer_rates(model, backbone_rate)
     else:
         learner, examples, rates = classifier.head(model), feature_examples(features, *about), None
