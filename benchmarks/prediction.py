@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
 
 from brain_tumor.exported.classifier_file import read_exported
-from brain_tumor.serving.answers import File, cores, stream
+from brain_tumor.serving.answers import File, stream
 from brain_tumor.serving.classifier import DEFAULT, Classifier
 from brain_tumor.tables.store import Store
+from brain_tumor.workers import cores
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 COMMAND = [sys.executable, "-m", "brain_tumor", "predict"]

@@ -16,7 +16,18 @@ ORDER = [
     *("imaging", "tables", "exported", "networks", "training", "perturbations", "source", "own_tables", "prepare"),
     *("drawing", "audit", "split", "metrics", "prediction", "evaluation", "probes", "audit_model", "report", "serving"),
 ]
-PLUMBING = {"__init__", "__main__", "errors", "files", "params", "params_messages", "progress", "words"}
+PLUMBING = {
+    "__init__",
+    "__main__",
+    "cluster",
+    "errors",
+    "files",
+    "params",
+    "params_messages",
+    "progress",
+    "words",
+    "workers",
+}
 LIGHT = ("imaging", "exported", "serving")
 WITHOUT_TENSORFLOW = ("download", "preprocess", "audit", "split", "validate", "evaluate", "audit_model", "report")
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")

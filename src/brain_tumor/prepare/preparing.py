@@ -1,12 +1,10 @@
-"""From image files to a store: every image through the one preprocessing, on all cores."""
+"""From image files to a store: every image through the one preprocessing, on all cores or on a cluster."""
 
 import hashlib
-import os
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,10 +20,10 @@ from brain_tumor.prepare.sources import SourceImage
 from brain_tumor.progress import bar
 from brain_tumor.source.kinds import prediction_only
 from brain_tumor.tables.csv_tables import write_table
+from brain_tumor.workers import in_order
 
 _INDEX = ["row", "path", "sha256", "source", "label", "folder", "width", "height"]
-# Results that may wait for their turn to be written: bounds the memory, whatever the size of the data set.
-_WINDOW = 256
+_CHUNK = 32  # images: about 50 ms of work, 1 MB of files and 1 MB of pixels
 
 
 def prepare_images(
@@ -59,9 +57,9 @@ def prepare_images(
     with replacing_folder(target) as folder:
         with open(folder / "images.npy", "wb") as images:
             _write_header(images, len(files), preprocessing.size)
-            for file, digest, result in bar(
-                _prepared(root, files, preprocessing), desc="preprocess", unit="image", total=len(files)
-            ):
+            work = partial(_prepared, preprocessing=preprocessing)  # most of it without Python's lock
+            done = in_order(work, files, load=partial(_content, root=root), chunk=_CHUNK)
+            for file, digest, result in bar(done, desc="preprocess", unit="image", total=len(files)):
                 if isinstance(result, UnreadableImage):
                     rejected.append((file.path, str(result)))
                     continue
@@ -87,29 +85,23 @@ def prepare_images(
     return len(index)
 
 
+def _content(file: SourceImage, root: Path) -> tuple[SourceImage, bytes]:
+    """An image and the content of its file, which nobody needs if it has no label."""
+    return file, (root / file.path).read_bytes() if file.label else b""
+
+
 def _prepared(
-    root: Path, files: Iterable[SourceImage], preprocessing: Preprocessing
+    files: Iterable[tuple[SourceImage, bytes]], preprocessing: Preprocessing
 ) -> Iterator[tuple[SourceImage, str, Prepared | UnreadableImage]]:
-    """Prepare on all cores and yield in the order of `files`; OpenCV releases Python's lock."""
-
-    def work(file: SourceImage):
-        if not file.label:
-            return file, "", UnreadableImage("in no class folder")
-        data = b""
-        try:
-            data = (root / file.path).read_bytes()
-            return file, hashlib.sha256(data).hexdigest(), prepare(data, preprocessing)
-        except UnreadableImage as error:
-            return file, "", UnreadableImage(prediction_only(file.path, data) or str(error))
-
-    with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) as pool:
-        waiting = deque()
-        for file in files:
-            waiting.append(pool.submit(work, file))
-            if len(waiting) >= _WINDOW:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    """Each image, the SHA-256 of its file, and what was made of it or why nothing was."""
+    for file, data in files:
+        digest, result = "", UnreadableImage("in no class folder")
+        if file.label:
+            try:
+                digest, result = hashlib.sha256(data).hexdigest(), prepare(data, preprocessing)
+            except UnreadableImage as error:
+                result = UnreadableImage(prediction_only(file.path, data) or str(error))
+        yield file, digest, result
 
 
 def _in_words(rejected: list[tuple[str, str]]) -> str:

@@ -1,14 +1,13 @@
 """Predictions for many files: one that cannot be read gives an error and does not stop the others."""
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from functools import partial
 
 from brain_tumor.imaging.decoding import UnreadableImage
 from brain_tumor.serving.classifier import Classifier, Prediction
 from brain_tumor.serving.readers.formats import Scan, read_scans
+from brain_tumor.workers import in_order
 
 _AT_ONCE = 8  # files per job, and slices per forward pass; more are not faster
 
@@ -44,7 +43,7 @@ class GivenUp(Exception):
 
 
 def answer(
-    classifier: Classifier, files: Sequence[File], given_up: Callable[[], bool] = lambda: False, **options
+    classifier: Classifier, files: Iterable[File], given_up: Callable[[], bool] = lambda: False, **options
 ) -> list[Answer]:
     """Read files and predict their wanted slices.
 
@@ -80,23 +79,17 @@ def answer(
 
 
 def stream(classifier: Classifier, files: Iterable[File], **options) -> Iterator[Answer]:
-    """The same for any number of files, on all cores; at most some 16 files per core are in memory at a time."""
-    pending, remaining, workers = deque(), iter(files), cores()
-    if len(first := list(islice(remaining, 2))) < 2:  # one file needs no other thread, nor the 10 ms to import them
-        yield from answer(classifier, first, **options)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    remaining = chain(first, remaining)
-    with ThreadPoolExecutor(workers) as pool:
-        while batch := list(islice(remaining, _AT_ONCE)):
-            pending.append(pool.submit(answer, classifier, batch, **options))
-            if len(pending) > 2 * workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
+    """The same for any number of files, on all cores or on a cluster; at most some 16 files per core are in memory."""
+    yield from in_order(partial(answer, classifier, **options), files, load=_loaded, chunk=_AT_ONCE)
 
 
-def cores() -> int:
-    """Number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _loaded(file: File) -> File:
+    """The same file whose content, or the error of reading it, is there."""
+    try:
+        return File(file.name, partial(bytes, file.read()))
+    except OSError as error:
+        return File(file.name, partial(_raised, error))
+
+
+def _raised(error: OSError) -> bytes:
+    raise error

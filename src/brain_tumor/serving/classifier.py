@@ -87,7 +87,7 @@ class Classifier:
                 f"expected a network of {expected[0]} px, {expected[1]} classes and {expected[2]} features in the "
                 f"exported file, got {sizes[0]}, {sizes[1]} and {sizes[2]}: export it again"
             )
-        self._novelty = exported.novelty
+        self._exported, self._novelty = exported, exported.novelty
         self._least = [np.inf if value is None else value for value in exported.metadata.confidence]
         self.metadata = exported.metadata
         self.preprocessing = exported.preprocessing
@@ -101,6 +101,9 @@ class Classifier:
             PipelineError: see above and `exported.classifier_file.read_exported`.
         """
         return cls(read_exported(path))
+
+    def __reduce__(self) -> tuple:
+        return Classifier, (self._exported,)  # a process that it is sent to runs the network itself
 
     def predict(self, scan: Path | str | bytes | np.ndarray) -> Prediction:
         """Predict what one picture shows.

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from threading import Event
 
-from brain_tumor.serving.answers import cores
 from brain_tumor.serving.problems import Refused
+from brain_tumor.workers import cores
 
 
 @dataclass(frozen=True)
