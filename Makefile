@@ -111,8 +111,8 @@ scratch: $(VENV)/.locked git  ## train the project's own network from scratch in
 	@dvc exp show --drop '.*' --keep 'Experiment|model.backbone|.*patient_test.macro_f1$$|macro_f1$$'
 
 .PHONY: sweep
-sweep: $(VENV)/.locked git  ## search for better parameters on validation images, into sweep.db (hours): TRIALS=20 STORAGE=URL
-	@python tools/sweep.py --trials $(or $(TRIALS),20) $(if $(STORAGE),--storage $(STORAGE))
+sweep: $(VENV)/.locked git  ## search for better parameters on validation images, into sweep.db (hours): TRIALS=20 STORAGE=URL of a database for several machines
+	@python tools/sweep.py --trials $(or $(TRIALS),20) $(if $(STORAGE),--storage '$(STORAGE)')
 
 $(SERVING)/.locked: requirements-serving.txt requirements-readers.txt pyproject.toml
 	$(CHECK_PYTHON)

@@ -268,8 +268,8 @@ TOLD = {
     "planted-c": ([f"{CLASSIFIER}MIT License", GPL], "GNU General Public License v3 (GPLv3); MIT License: not allowed"),
     "planted-d": (["License-Expression: MIT AND GPL-3.0-only"], "MIT AND GPL-3.0-only: not allowed"),
     "planted-e": (
-        ["License-Expression: (MIT OR ISC) AND LGPL-3.0-only"],
-        "(MIT OR ISC) AND LGPL-3.0-only: not allowed",
+        ["License-Expression: (MIT OR ISC) AND AGPL-3.0-only"],
+        "(MIT OR ISC) AND AGPL-3.0-only: not allowed",
     ),
     "planted-f": (["License: as you like"], "as you like: not allowed"),
     "planted-g": ([], "tells no licence: state it"),

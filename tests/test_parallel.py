@@ -59,3 +59,19 @@ def test_experiments_two_at_a_time(whole_run, tmp_path, time):
         commit = run(*named, cwd=side_by_side).stdout.strip()
         locks["side by side", number] = run("git", "show", f"{commit}:dvc.lock", cwd=side_by_side).stdout
     assert locks["alone", "1"] == locks["side by side", "1"] != locks["alone", "2"] == locks["side by side", "2"]
+
+
+@pytest.mark.timeout(900)
+def test_folds_on_two_machines(untrained, whole_run, tmp_path):
+    """Each clone runs some of the trainings; the cache of one is copied to the other, which restores them all."""
+    other = Path(shutil.copytree(untrained, tmp_path / "other"))
+    ran = [
+        run("dvc", "repro", *stages, cwd=clone, timeout=600).stdout
+        for clone, stages in ((untrained, ["train@0"]), (other, ["train@1", "train@2", "final"]))
+    ]
+    assert [text.count("Running stage") for text in ran] == [1, 3]
+    run("cp", "-ru", f"{other}/.dvc/cache/.", str(untrained / ".dvc/cache"), cwd=tmp_path)
+    last = run("dvc", "repro", cwd=untrained, timeout=600).stdout
+    assert "Running stage 'train@" not in last and "Running stage 'final'" not in last
+    assert all(f"Stage '{name}' is cached" in last for name in ("train@1", "train@2", "final"))
+    assert (untrained / "dvc.lock").read_bytes() == (whole_run / "dvc.lock").read_bytes()

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import hashlib
 import io
 import json
 import re
@@ -188,16 +189,18 @@ def test_json_and_csv_say_the_same_as_the_library(small_run, scans):
     rows = list(csv.DictReader(io.StringIO(predict(small_run, scans, "--csv", code=1).stdout)))
     assert len(objects) == len(rows) == 13
     for told, row in zip(objects, rows, strict=True):
-        assert told["name"] == row["file"]
+        assert (
+            told["name"] == row["file"] and row["model"] == hashlib.sha256((small_run / FILE).read_bytes()).hexdigest()
+        )
         if "error" in told:
             assert told.keys() == {"name", "error"} and row["error"] == told["error"]
-            assert not any(value for name, value in row.items() if name not in ("file", "error"))
+            assert not any(value for name, value in row.items() if name not in ("file", "error", "model"))
             continue
         said = classifier.predict(told["name"])
         assert list(row) == [
             *("file", "slice", "state", "label", "likely", "abstained", "reasons", "novelty"),
             *(f"p_{name}" for name in said.probabilities),
-            *("set_90", "set_95", "error"),
+            *("set_90", "set_95", "error", "model"),
         ]
         assert told["state"] == row["state"] == said.state and told["label"] == row["label"] == said.label
         assert told["likely"] == said.likely and row["likely"] == "; ".join(said.likely)

@@ -58,10 +58,7 @@ def step(model: keras.Model, pixels: np.ndarray) -> tuple[float, list[np.ndarray
 
 @pytest.mark.parametrize(
     ("backbone", "frozen"),
-    [
-        *(("efficientnet_lite0", share) for share in (None, 0.0, 0.3)),
-        *(("compact", None), ("mobilenet_v2", 0.3), ("mobilenet", None), ("resnet50", 0.5)),
-    ],
+    [("efficientnet_lite0", None), ("efficientnet_lite0", 0.3), ("compact", None), ("mobilenet_v2", 0.3)],
 )
 def test_a_view_is_the_same_function_of_the_same_variables(backbone, frozen):
     """Its rounding errors are of the size of those of Keras, against Keras in double precision."""
@@ -108,7 +105,7 @@ def test_the_gradients_of_a_depthwise_convolution_are_those_of_tensorflow(kernel
 
 def test_layers_that_follow_no_plain_convolution_stay_as_they_are():
     inputs = keras.Input((8, 8, 4))
-    shared = keras.layers.Conv2D(4, 3, padding="same", name="seen_twice")(inputs)
+    shared = keras.layers.Conv2D(4, 3, padding="same", bias_initializer="normal", name="seen_twice")(inputs)
     x = keras.layers.BatchNormalization(name="of_one", trainable=False)(shared)
     x = keras.layers.Add()([x, shared])  # the convolution alone is asked for as well
     x = keras.layers.Conv2D(4, 3, dilation_rate=2, name="dilated")(x)

@@ -81,6 +81,12 @@ def parser(predict: Callable, serve: Callable) -> Parser:
         help="Write the answers to this file, once all are there; - is standard output.",
     )
     command.add_argument(
+        "--resume",
+        action="store_true",
+        help="With --csv and -o: append to FILE as answers come, and leave out files that are in it already, by path "
+        "and even if they have changed; the last one is answered again.",
+    )
+    command.add_argument(
         "--explain",
         type=Path,
         metavar="FOLDER",

@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _predict(options: Namespace) -> int:
+    if options.resume and (not options.csv or options.output in (None, Path("-"))):
+        options.parser.error("argument --resume: expected --csv and -o FILE beside it")
     from brain_tumor.serving.command.predict import predict
 
     classifier = _load(options.model)

@@ -4,7 +4,6 @@ Exit codes: 0, every file was read; 1, some files could not be read, the others 
 wrong arguments, no scan that can be read, or no classifier.
 """
 
-import csv
 import glob
 import json
 import os
@@ -12,8 +11,7 @@ import signal
 import sys
 import zlib
 from argparse import Namespace
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -26,7 +24,8 @@ from brain_tumor.serving.answers import Answer, File, stream
 from brain_tumor.serving.classifier import Classifier
 from brain_tumor.serving.command.arguments import RESEARCH
 from brain_tumor.serving.command.lines import Lines, summary, takes_colour, worth
-from brain_tumor.serving.output import as_json, csv_header, csv_row, title
+from brain_tumor.serving.command.resume import Table
+from brain_tumor.serving.output import as_json, csv_header, csv_line, csv_row, named, title
 from brain_tumor.serving.readers.formats import is_candidate
 
 _INPUT = "standard input"
@@ -38,18 +37,21 @@ def predict(options: Namespace, classifier: Classifier) -> int:
     Raises:
         PipelineError: no scan was found, or there is a place that cannot be written to.
     """
-    files = [file for path in options.paths for file in _files(path)]
-    if not files:
+    found = [each for path in options.paths for each in _files(path, options.quiet)]
+    if not found:
         raise PipelineError(f"expected scans in {', '.join(options.paths)}, found none")
+    if options.resume:
+        found = list(dict.fromkeys(found))  # no file is answered twice
     if options.explain:
         with _told(options.explain, "--explain"):
             options.explain.mkdir(parents=True, exist_ok=True)
 
-    counts: Counter[str | None] = Counter()
-    with _written_to(options.output) as output:
-        printed = _printer(options, classifier, output, [title(Answer(file.name)) for file in files])
-        answers = stream(classifier, files, wanted=options.slice)
-        for answer in _with_bar(answers, len(files), options.quiet or output.isatty()):
+    table = Table(options.output, csv_header(*_cells(classifier)), classifier.sha256)
+    with _written_to(options, table, map(_name, found)) as output:
+        counts, left = table.counts, [each for each in found if _name(each) not in table.names]
+        printed = _printer(options, classifier, output, left)
+        answers = stream(classifier, map(_opened, left), wanted=options.slice)
+        for answer in _with_bar(answers, len(left), options.quiet or output.isatty()):
             printed(answer)
             said = answer.prediction
             counts[None if said is None else said.label if said.state == ANSWER else said.state] += 1
@@ -65,23 +67,40 @@ def predict(options: Namespace, classifier: Classifier) -> int:
     return 0 if not failed else 1 if counts.total() > failed else 2
 
 
-def _files(path: str) -> list[File]:
-    """Standard input, a file, the scans of a folder or what a pattern stands for; the last two sorted by path."""
+def _files(path: str, quiet: bool) -> list[str | File]:
+    """Standard input, a file, the scans of a folder or what a pattern stands for; the last two sorted by path.
+
+    Files are paths, of which there may be millions: of each, `_opened` makes the `File` when its turn comes.
+    """
     if path == "-":
         content = _standard_input()
         return [File(_INPUT, lambda: content)]
     matching = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
-    found: dict[Path, None] = {}  # each once, although ** stands for a folder and for what is in it
+    found: dict[str, None] = {}  # each once, although ** stands for a folder and for what is in it
     for each in map(Path, matching or [path]):  # what is not there gives an answer with the error
-        found |= dict.fromkeys(_scans_below(each) if os.path.isdir(each) else [each])
-    return [File(str(each), each.read_bytes) for each in found]
+        found |= dict.fromkeys(_scans_below(each, quiet) if os.path.isdir(each) else [str(each)])
+    return list(found)
 
 
-def _scans_below(folder: Path) -> list[Path]:
+def _scans_below(folder: Path, quiet: bool) -> list[str]:
     """The scans of a folder, and the folders below it that cannot be listed, which give an answer with the error."""
-    closed: list[Path] = []
-    found = list(filter(is_candidate, all_below(folder, lambda error: closed.append(Path(error.filename)))))
-    return sorted(found + closed)
+    closed: list[str] = []
+    below = all_below(folder, lambda error: closed.append(str(Path(error.filename))))
+    if not quiet:
+        from brain_tumor.progress import bar
+
+        below = bar(below, desc="look for scans", unit="file", delay=1, leave=False)
+    found = [str(path) for path in below if is_candidate(path)]
+    return sorted(found + closed, key=lambda path: path.replace(os.sep, "\0"))  # folder by folder, as paths compare
+
+
+def _opened(each: str | File) -> File:
+    return each if isinstance(each, File) else File(each, Path(each).read_bytes)
+
+
+def _name(each: str | File) -> str:
+    """As answers have it."""
+    return named(each.name if isinstance(each, File) else each)
 
 
 def _standard_input() -> bytes:
@@ -102,8 +121,9 @@ def _told(path: Path, option: str) -> Iterator[None]:
 
 
 @contextmanager
-def _written_to(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or the file that replaces `path` at the end."""
+def _written_to(options: Namespace, table: Table, names: Iterable[str]) -> Iterator[TextIO]:
+    """Standard output, the file that replaces the one of --output at the end, or the table that is resumed there."""
+    path = options.output
     if path is None or str(path) == "-":
         try:
             yield sys.stdout
@@ -114,6 +134,10 @@ def _written_to(path: Path | None) -> Iterator[TextIO]:
             raise PipelineError(f"cannot write to standard output: {error.strerror}: redirect it") from error
         return
     with _told(path, "--output"):
+        if options.resume:
+            with table.going_on(names, options.quiet) as output:
+                yield output
+            return
         if path.exists() and not path.is_file():  # a pipe, or a device such as /dev/null: it must stay what it is
             with path.open("w", encoding="utf-8", newline="\n") as output:
                 yield output
@@ -136,20 +160,27 @@ def _ended_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
-def _printer(options: Namespace, classifier: Classifier, output: TextIO, names: list[str]) -> Callable[[Answer], None]:
+def _cells(classifier: Classifier) -> tuple[list[str], list[str]]:
+    """The classes and the levels of prediction sets that a table has columns for."""
+    return classifier.metadata.classes, list(classifier.metadata.sets)
+
+
+def _printer(
+    options: Namespace, classifier: Classifier, output: TextIO, files: list[str | File]
+) -> Callable[[Answer], None]:
     """What prints an answer, in the form that the arguments ask for."""
-    about = classifier.metadata
-    lines = Lines(about.classes, names, takes_colour(output))
     if not options.json and not options.csv:
+        names = [title(Answer(_name(each))) for each in files]
+        lines = Lines(classifier.metadata.classes, names, takes_colour(output))
         return lambda answer: print(lines.line(answer), file=output)
     in_utf8 = (output.encoding or "").lower() == "utf-8"
-    table, cells = csv.writer(output, lineterminator="\n"), (about.classes, list(about.sets))
-    if options.csv:
-        table.writerow(csv_header(*cells))
+    cells = _cells(classifier)
+    if options.csv and not options.resume:  # a table that goes on has them
+        output.write(csv_line(csv_header(*cells)))
 
     def printed(answer: Answer) -> None:
         if options.csv:
-            table.writerow(csv_row(answer, *cells))
+            output.write(csv_line(csv_row(answer, *cells, classifier.sha256)))
         else:
             print(json.dumps(as_json(answer, classifier.preprocessing), ensure_ascii=not in_utf8), file=output)
         if answer.prediction is None:  # a person looks here

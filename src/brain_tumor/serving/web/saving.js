@@ -16,7 +16,7 @@ export function saveJson(scans, model) {
   save(new Blob([`${text}\n`], { type: "application/json" }), "answers.json");
 }
 
-/** The columns of `brain-tumor predict --csv`, and the SHA-256 of the classifier. */
+/** The table of `brain-tumor predict --csv`. */
 export function saveCsv(scans, model) {
   const { sha256 = "" } = model;
   const told = answers(scans);
