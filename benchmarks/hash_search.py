@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "src"))
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
-from brain_tumor.audit import searching  # noqa: E402
+from brain_tumor.audit import hashing  # noqa: E402
 from brain_tumor.audit.hashing import candidates  # noqa: E402
 from brain_tumor.audit.views import ORIENTATIONS, SIZE, oriented, resized, view  # noqa: E402
 from brain_tumor.imaging.decoding import decode  # noqa: E402
@@ -82,7 +82,7 @@ def measure(sample: np.ndarray, n: int, radius: int, most: int) -> tuple[float, 
 def measured(*arguments, exhaustive: bool) -> tuple[float, float, int, float]:
     """`measure`, and the largest resident set size of this process in GiB."""
     if exhaustive:
-        searching.EXHAUSTIVE = sys.maxsize
+        hashing.EXHAUSTIVE = sys.maxsize
     found = measure(*arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return *found, peak / (1 << 20 if sys.platform == "linux" else 1 << 30)
@@ -104,7 +104,7 @@ def main() -> None:
             truthful = {"test_share": 0.0, "copies": 0.0, "wrong_labels": 0.0}
             draw_data_set(scans, patients=40, slices=6, image_size=128, seed=0, **truthful)
         sample = real_views(scans)
-    print(f"made from {len(sample)} scans; candidates differ in up to {options.hash_distance} of {searching.BITS} bits")
+    print(f"made from {len(sample)} scans; candidates differ in up to {options.hash_distance} of {hashing.BITS} bits")
     print(f"{'views':>8} {'seconds':>8} {'times':>6} {'recall':>7} {'pairs':>9} {'peak GiB':>9}")
     before = None
     for n in (1000, 3162, 10_000, 31_623, 100_000):

@@ -19,7 +19,6 @@ from brain_tumor.audit.copies import COPY, COPY_COLUMNS, IDENTICAL, LOOK_ALIKE, 
 from brain_tumor.audit.groups import PROVENANCE, group_table, merge_groups
 from brain_tumor.audit.matching import similarity
 from brain_tumor.audit.reading import read_views
-from brain_tumor.audit.searching import HashIndex
 from brain_tumor.audit.views import ORIENTATIONS, SIZE, oriented, view
 from brain_tumor.imaging.decoding import decode
 from brain_tumor.params import load_params
@@ -208,7 +207,7 @@ def test_the_search_compares_everything():
             queries[row, bit // 8] ^= 1 << (bit % 8)
     distance = np.bitwise_count(queries[:, None] ^ database[None]).sum(axis=2)
     for radius in (0, 40, 95):
-        got = sorted(zip(*(part.tolist() for part in HashIndex(database).near(queries, radius)), strict=True))
+        got = sorted(zip(*(part.tolist() for part in hashing.HashIndex(database).near(queries, radius)), strict=True))
         rows, columns = np.nonzero(distance <= radius)
         assert got == sorted(zip(rows.tolist(), columns.tolist(), distance[rows, columns].tolist(), strict=True))
 

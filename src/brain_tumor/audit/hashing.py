@@ -1,20 +1,29 @@
 """Candidates for copies: 256-bit gradient hashes, compared in eight orientations and many crops.
 
+Among few hashes all are compared, among many those in the parts that are nearest to each.
+
 A bit tells whether one cell of a 12 x 12 thumbnail is brighter than its neighbour to the left or above (the
 "difference hash" of N. Krawetz, 2013, in both directions). The eight comparisons next to the corners are left
 out: they are background, and without them flips and quarter turns permute the 256 bits.
 """
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import faiss
 import numpy as np
 
-from brain_tumor.audit.searching import nearest_pairs
 from brain_tumor.audit.views import ORIENTATIONS, SIZE, oriented, resized
 from brain_tumor.progress import bar
 
+BITS = 256
+EXHAUSTIVE = 16_384
+"""Up to so many hashes all are compared with one another."""
+
+_PROBED = 48  # parts that are compared with a hash; see benchmarks/hash_search.py for what is missed
+_HELD = 4_000_000  # found pairs that are held before those that are not among the nearest are dropped; 24 bytes each
 _GRID = 12
 _BLOCK = 8192  # pictures whose crops are compared at once
 # What a copy may lack at two opposite edges of the head, as shares of its box; the hash of a crop between two of
@@ -95,3 +104,129 @@ def candidates(
     a, b, variant, distance = nearest_pairs(database, variants(), radius, most, known, symmetric=len(ORIENTATIONS))
     window, orientation = np.divmod(variant, len(ORIENTATIONS))
     return Candidates(a, b, orientation, window, distance)
+
+
+class HashIndex:
+    """Hashes among which near ones are looked for.
+
+    Up to `EXHAUSTIVE` hashes are compared with all queries. More are divided: each belongs to the nearest of k hashes
+    drawn from them, k rising with the square root of their number, and a query is compared with the members of the
+    parts that are nearest to it (inverted file: Sivic and Zisserman, Video Google, ICCV 2003; in binary form in faiss).
+    So the time rises with n ** 1.5 instead of n ** 2, and a few of the pairs are missed.
+
+    Args:
+        hashes: (n, 32) uint8.
+    """
+
+    def __init__(self, hashes: np.ndarray) -> None:
+        hashes = np.ascontiguousarray(hashes)
+        if len(hashes) <= EXHAUSTIVE:
+            self._index = faiss.IndexBinaryFlat(BITS)
+        else:
+            parts = 4 * math.isqrt(len(hashes))
+            drawn = np.random.default_rng(0).choice(len(hashes), parts, replace=False)
+            self._nearest_part = faiss.IndexBinaryFlat(BITS)  # faiss keeps no reference of its own
+            self._nearest_part.add(hashes[np.sort(drawn)])
+            self._index = faiss.IndexBinaryIVF(self._nearest_part, BITS, parts)
+            self._index.nprobe = _PROBED
+            self._index.is_trained = True
+        self._index.add(hashes)
+
+    def near(self, queries: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pairs of a query and a hash that differ in at most `radius` bits.
+
+        Args:
+            queries: (m, 32) uint8.
+            radius: in bits.
+
+        Returns:
+            (k,) int64 each: rows of `queries`, rows of the hashes, distances.
+        """
+        # faiss leaves out pairs at the radius itself.
+        limits, distances, rows = self._index.range_search(np.ascontiguousarray(queries), radius + 1)
+        found = np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64)))
+        return found, rows.astype(np.int64), distances.astype(np.int64)
+
+
+def nearest_pairs(
+    database: np.ndarray,
+    variants: Iterable[tuple[int, int, np.ndarray]],
+    radius: int,
+    most: int,
+    known: int = 0,
+    symmetric: int = 8,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of hashes that are near if one of the two is replaced by one of its variants.
+
+    Args:
+        database: (n, 32) uint8.
+        variants: any number of (number of the variant, first row of the database, (m, 32) uint8 variants of the m rows
+            from that row on).
+        radius: largest number of bits that differ.
+        most: pairs per hash, the nearest first.
+        known: number of leading hashes that were compared with one another before; pairs of two of them are left out.
+        symmetric: for variants below this number it does not matter which of the two hashes is replaced.
+
+    Returns:
+        (m,) int64 each: a, b, the number of the variant of a that is near b, the distance. Each pair is listed once.
+    """
+    everything, new = HashIndex(database), HashIndex(database[known:]) if known else None
+    pairs = _NearestPairs(len(database), most)
+    for variant, start, queries in variants:
+        old = max(0, min(known - start, len(queries)))
+        for index, first, part in ((new, known, slice(old)), (everything, 0, slice(old, None))):
+            if len(queries[part]):
+                rows, b, distance = index.near(queries[part], radius)
+                a, b = rows + start + (part.start or 0), b + first
+                # One way is enough for two uncropped views, which are equally far apart whichever of them is turned.
+                other = a < b if variant < symmetric else a != b
+                pairs.add(a[other], b[other], variant, distance[other])
+    return pairs.result()
+
+
+class _NearestPairs:
+    """The pairs found so far that are among the `most` nearest of either of their two hashes, of n."""
+
+    def __init__(self, n: int, most: int) -> None:
+        self._n, self._most = n, most
+        self._kept, self._added, self._waiting = np.empty((0, 3), np.int64), [], 0
+        # The distance from which on a further partner is none of the nearest.
+        self._limit = np.full(n, BITS + 1)
+
+    def add(self, a: np.ndarray, b: np.ndarray, variant: int, distance: np.ndarray) -> None:
+        """Pairs whose hash of `a` is replaced by its variant."""
+        near = (distance < self._limit[a]) | (distance < self._limit[b])
+        a, b, distance = a[near], b[near], distance[near]
+        # One number holds how a pair was found and whether its first view is the changed one; its order
+        # decides between equal distances.
+        pair, how = np.minimum(a, b) * self._n + np.maximum(a, b), variant * 2 + (a > b)
+        self._added.append(np.column_stack([pair, distance, how]))
+        self._waiting += len(pair)
+        if self._waiting >= _HELD:
+            self._drop()
+
+    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What `nearest_pairs` returns."""
+        self._drop()
+        pair, distance, how = self._kept.T
+        first, second, swapped = pair // self._n, pair % self._n, how % 2 == 1
+        return np.where(swapped, second, first), np.where(swapped, first, second), how // 2, distance
+
+    def _drop(self) -> None:
+        """Keep the nearest. A pair that is dropped has enough nearer rivals, and these only come closer."""
+        found = np.concatenate([self._kept, *self._added])
+        self._added, self._waiting = [], 0
+        found = found[np.lexsort(found.T[::-1])]
+        found = found[np.diff(found[:, 0], prepend=-1) != 0]  # of each pair the nearest
+        pair, distance, _ = found.T
+        first, second = pair // self._n, pair % self._n
+        view, partner = np.concatenate([first, second]), np.concatenate([second, first])
+        distance = np.tile(distance, 2)
+        order = np.lexsort([partner, distance, view])
+        rank = np.arange(len(order)) - np.searchsorted(view[order], view[order])
+        near = np.zeros(len(found), bool)
+        near[order[rank < self._most] % max(len(found), 1)] = True
+        last = order[rank == self._most - 1]
+        # A partner as near as the last one may still come before it.
+        self._limit[view[last]] = distance[last] + 1
+        self._kept = found[near]
