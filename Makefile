@@ -78,7 +78,7 @@ repro: $(VENV)/.locked  ## run the stages that changed (45 min for all; JOBS=2: 
 	@mkdir -p .dvc/tmp && exec 9>> .dvc/tmp/repro.lock && python tools/after_kill.py --hold 9 \
 		$(if $(JOBS),&& dvc repro split features && dvc stage list --name-only | grep -E '^(train@|final$$)' \
 		| xargs -P $(JOBS) -n 1 dvc --wait-for-lock repro --single-item) \
-		&& dvc repro
+		&& dvc repro && python tools/after_kill.py --finished
 
 .PHONY: quick
 quick: $(VENV)/.locked git  ## the same for fold 0 only, as a DVC experiment (15 min)

@@ -150,6 +150,27 @@ def test_what_a_killed_stage_had_begun_is_removed(clone, expected):
     assert faults(clone, expected) == []
 
 
+def test_the_state_of_a_training_whose_network_is_there_is_removed(clone, expected):
+    """It was run by force and killed, and the network comes from DVC's cache; what another run can use stays."""
+    command = ["dvc", "repro", "--single-item", "--force", "train@0"]
+    with subprocess.Popen(command, cwd=clone, env=environment(), stdout=subprocess.DEVNULL) as forced:
+        while not (found := [*(clone / "checkpoints").glob("*/facts.json")]):
+            time.sleep(0.05)
+        below(psutil.Process(forced.pid))[1].kill()
+    for name, change_facts in (
+        ("of other params", lambda facts: facts["train"].update(epochs=99)),
+        ("of no fold that is run", lambda facts: facts.update(fold=7)),
+    ):
+        other = shutil.copytree(found[0].parent, clone / "checkpoints" / name) / "facts.json"
+        facts = json.loads(other.read_text(encoding="utf-8"))
+        change_facts(facts["params"])
+        other.write_text(json.dumps(facts), encoding="utf-8")
+    assert stages_run(run(*MAKE, cwd=clone).stdout) == []
+    assert {path.name for path in (clone / "checkpoints").iterdir()} == {"of other params", "of no fold that is run"}
+    shutil.rmtree(clone / "checkpoints")
+    assert faults(clone, expected) == []
+
+
 def test_a_number_that_another_process_has_by_now_blocks_nothing(clone, expected):
     """DVC tells the dvc that was killed from others by the number of the process alone."""
     used = {"pid": os.getpid(), "cmd": "dvc repro"}

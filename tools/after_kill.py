@@ -6,6 +6,7 @@ power fails meanwhile, they are cut off, and no `dvc repro` starts until someone
 What killed stages have begun to write is removed.
 
     python tools/after_kill.py [--hold DESCRIPTOR]
+    python tools/after_kill.py --finished             # after all stages have run
 """
 
 import argparse
@@ -20,7 +21,10 @@ import sys
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 from ruamel.yaml import YAML, YAMLError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 _WRITTEN = ["checkpoints", "data", "metrics", "models", "plots", "report", "src"]
 _PARTIAL = re.compile(r"\.(\d+)(?:\.former)?\.partial$|^\.partial-(\d+)-")
@@ -110,6 +114,20 @@ def remove_partial(root: Path) -> None:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def remove_finished(root: Path) -> None:
+    """Remove the checkpoints of killed trainings whose networks are there: they came from DVC's cache instead."""
+    from brain_tumor.params import load_params
+
+    params = load_params(root / "params.yaml")
+    current = params.model_dump(include={"split", "run", "model", "train"}, exclude={"run": {"folds"}})
+    for path in sorted(root.glob("checkpoints/*/facts.json")):
+        with contextlib.suppress(Timeout, ValueError, KeyError), FileLock(path.with_name("lock"), timeout=0):
+            facts = json.loads(path.read_text(encoding="utf-8"))["params"]
+            mine = {key: value for key, value in facts.items() if key not in ("fold", "main")} == current
+            if mine and facts["main"] == params.data.main and facts["fold"] in (*params.run.folds, "all"):
+                shutil.rmtree(path.parent)
+
+
 def hold(descriptor: int) -> None:
     """Lock an open file of the process that started this one, until that ends.
 
@@ -125,7 +143,13 @@ def hold(descriptor: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hold", type=int, metavar="DESCRIPTOR", help="an open file of the caller, to be locked")
+    parser.add_argument(
+        "--finished", action="store_true", help="all stages have run: only remove what is of no use now"
+    )
     arguments = parser.parse_args()
+    if arguments.finished:
+        remove_finished(Path.cwd())
+        return
     if arguments.hold is not None:
         hold(arguments.hold)
     with contextlib.suppress(FileNotFoundError, BlockingIOError):  # no `dvc` has run here, or one is at work now
