@@ -6,6 +6,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -212,6 +213,25 @@ def test_the_search_compares_everything():
         assert got == sorted(zip(rows.tolist(), columns.tolist(), distance[rows, columns].tolist(), strict=True))
 
 
+def test_among_many_hashes_near_ones_are_found_in_the_nearest_parts():
+    """Smooth pictures, as thumbnails of heads are, and noisy copies of some; what is found is compared bit by bit."""
+    random = np.random.default_rng(0)
+    n, planted = hashing.EXHAUSTIVE + 2000, 500
+    coarse = random.uniform(0, 255, (n, 4, 4)).astype(np.float32)
+    thumbs = np.stack([cv2.resize(grid, (12, 12), interpolation=cv2.INTER_CUBIC) for grid in coarse])
+    thumbs[-planted:] = thumbs[:planted] + random.normal(0, 6, (planted, 12, 12))
+    database = hashing.hashes(thumbs.clip(0, 255).astype(np.uint8))
+    distance = np.bitwise_count(database[:planted] ^ database[-planted:]).sum(axis=1)
+    near = np.flatnonzero(distance <= PARAMS.hash_distance)
+    assert len(near) > 300 and distance[near].max() > 40
+    rows, found, bits = hashing.HashIndex(database).near(database[:planted], PARAMS.hash_distance)
+    pairs = dict(zip(zip(rows.tolist(), found.tolist(), strict=True), bits.tolist(), strict=True))
+    assert len(pairs) == len(rows) and all(pairs[row, row] == 0 for row in range(planted))
+    np.testing.assert_array_equal(bits, np.bitwise_count(database[rows] ^ database[found]).sum(axis=1))
+    hits = [pairs.get((row, n - planted + row)) == distance[row] for row in near.tolist()]
+    assert np.mean(hits) >= 0.99
+
+
 def test_orientations_are_the_eight_of_a_square():
     picture = np.arange(9).reshape(3, 3)
     expected = {
@@ -284,3 +304,18 @@ def test_the_nearest_candidates_are_kept(scan):
         mine = (few.a == row) | (few.b == row)
         assert few.distance[mine].min() == nearest
     assert len(kept) <= 60
+
+
+@pytest.mark.parametrize("known", [0, 11])
+def test_candidates_do_not_depend_on_how_many_are_held_at_a_time(scan, monkeypatch, known):
+    random = np.random.default_rng(0)
+    noisy = [np.rot90(scan, 2 * (k % 2)) + random.normal(0, k, scan.shape) for k in range(30)]
+    views = np.stack([view(picture.clip(0, 255).astype(np.uint8)) for picture in noisy])
+    whole = hashing.candidates(views, 100, 3, hashing.WINDOWS[:9], known)
+    monkeypatch.setattr(hashing, "_HELD", 5)
+    monkeypatch.setattr(hashing, "_BLOCK", 7)
+    parts = hashing.candidates(views, 100, 3, hashing.WINDOWS[:9], known)
+    assert len(whole.a) > 30
+    for name in ("a", "b", "orientation", "window", "distance"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    assert (np.maximum(whole.a, whole.b) >= known).all()

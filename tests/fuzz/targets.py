@@ -9,7 +9,8 @@ import json
 import logging
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -35,6 +36,14 @@ class Target:
     seeds: Callable[[], list[bytes]]
     mutate: Callable[[bytes, Random, mutators.Change], bytes]
     modules: tuple[str, ...] = ("brain_tumor",)
+
+
+@contextmanager
+def _file_of(data: bytes, suffix: str) -> Iterator[Path]:
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        file.write(data)
+        file.flush()
+        yield Path(file.name)
 
 
 def _refused(error: Exception) -> None:
@@ -103,12 +112,10 @@ def _text() -> Callable[[bytes], None]:
         known_patients(paths, read_own_table(path, ["path", "patient"]), None, "main")
 
     def run(data: bytes) -> None:
-        with tempfile.NamedTemporaryFile(suffix=".txt") as file:
-            file.write(data)
-            file.flush()
+        with _file_of(data, ".txt") as path:
             for read in (manifest.read, patients, read_table, load_params):
                 try:
-                    read(Path(file.name))
+                    read(path)
                 except PipelineError as error:
                     _refused(error)
 
@@ -139,11 +146,9 @@ def _exported() -> Callable[[bytes], None]:
     blank, network = np.zeros((40, 30), np.uint8), read_exported(MODEL).network
 
     def run(data: bytes) -> None:
-        with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
-            file.write(data)
-            file.flush()
+        with _file_of(data, ".tflite") as path:
             try:
-                exported = read_exported(file.name)
+                exported = read_exported(path)
                 # LiteRT trusts a network as a shell trusts a program, so only this one is run: what counts is that
                 # whatever else is accepted can be predicted with.
                 if exported.network == network:
@@ -333,11 +338,9 @@ def _weights() -> Callable[[bytes], None]:
     from brain_tumor.networks.torch_file import read_torch_file
 
     def run(data: bytes) -> None:
-        with tempfile.NamedTemporaryFile(suffix=".pth") as file:
-            file.write(data)
-            file.flush()
+        with _file_of(data, ".pth") as path:
             try:
-                found = read_torch_file(file.name)
+                found = read_torch_file(path)
             except PipelineError as error:
                 _refused(error)
             else:
