@@ -20,7 +20,7 @@ from brain_tumor.audit.copies import COPY, COPY_COLUMNS, IDENTICAL, LOOK_ALIKE, 
 from brain_tumor.audit.groups import PROVENANCE, group_table, merge_groups
 from brain_tumor.audit.matching import similarity
 from brain_tumor.audit.reading import read_views
-from brain_tumor.audit.views import ORIENTATIONS, SIZE, oriented, view
+from brain_tumor.audit.views import ORIENTATIONS, SIZE, Views, oriented, view
 from brain_tumor.imaging.decoding import decode
 from brain_tumor.params import load_params
 from brain_tumor.prepare.preparing import prepare_images
@@ -37,7 +37,7 @@ def audited(root: Path, store: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Index and pairs of the source below `root`, with the committed params."""
     prepare_images(root, source_images(root, MAIN, {}, None), store, preprocessing(size=32), 0.0)
     index = read_table(store / "index.csv")
-    views, _ = read_views(root, index)
+    views, _ = read_views(root, index, root)
     pairs = find_copies(
         index,
         views,
@@ -213,6 +213,39 @@ def test_the_search_compares_everything():
         assert got == sorted(zip(rows.tolist(), columns.tolist(), distance[rows, columns].tolist(), strict=True))
 
 
+def test_thumbnails_are_averages_over_areas():
+    random = np.random.default_rng(0)
+    pictures = np.stack([cv2.blur(random.integers(0, 256, (SIZE, SIZE), np.uint8), (5, 5)) for _ in range(300)])
+    thumbs = hashing.thumbnails(pictures, hashing.WINDOWS)
+    assert thumbs.shape == (300, 81, 12, 12)
+    for number in (0, 5, 44, 80):
+        left, right, top, bottom = hashing.WINDOWS[number]
+        for picture, thumb in zip(pictures, thumbs[:, number], strict=True):
+            part = np.ascontiguousarray(picture[top:bottom, left:right])
+            averages = cv2.resize(part.astype(np.float64), (12, 12), interpolation=cv2.INTER_AREA)
+            assert np.abs(averages - thumb).max() <= 0.5 + 1e-4
+
+
+def test_a_hash_is_turned_by_turning_its_bits():
+    """Bits are worked out one by one from the turned thumbnail; equal cells are frequent."""
+    thumbs = np.random.default_rng(0).integers(0, 4, (20, 12, 12), np.uint8)
+    for orientation, got in enumerate(hashing.hashes(thumbs)):
+        for thumb, found in zip(oriented(thumbs, orientation), got, strict=True):
+            across = [
+                thumb[row, column] > thumb[row, column - 1]
+                for row in range(12)
+                for column in range(1, 12)
+                if (row, column) not in {(0, 1), (0, 11), (11, 1), (11, 11)}
+            ]
+            down = [
+                thumb[row, column] > thumb[row - 1, column]
+                for row in range(1, 12)
+                for column in range(12)
+                if (row, column) not in {(1, 0), (1, 11), (11, 0), (11, 11)}
+            ]
+            assert np.unpackbits(found).tolist() == across + down
+
+
 def test_among_many_hashes_near_ones_are_found_in_the_nearest_parts():
     """Smooth pictures, as thumbnails of heads are, and noisy copies of some; what is found is compared bit by bit."""
     random = np.random.default_rng(0)
@@ -220,7 +253,7 @@ def test_among_many_hashes_near_ones_are_found_in_the_nearest_parts():
     coarse = random.uniform(0, 255, (n, 4, 4)).astype(np.float32)
     thumbs = np.stack([cv2.resize(grid, (12, 12), interpolation=cv2.INTER_CUBIC) for grid in coarse])
     thumbs[-planted:] = thumbs[:planted] + random.normal(0, 6, (planted, 12, 12))
-    database = hashing.hashes(thumbs.clip(0, 255).astype(np.uint8))
+    database = hashing.hashes(thumbs.clip(0, 255).astype(np.uint8))[0]
     distance = np.bitwise_count(database[:planted] ^ database[-planted:]).sum(axis=1)
     near = np.flatnonzero(distance <= PARAMS.hash_distance)
     assert len(near) > 300 and distance[near].max() > 40
@@ -306,15 +339,26 @@ def test_the_nearest_candidates_are_kept(scan):
     assert len(kept) <= 60
 
 
+def test_views_in_a_file_are_those_that_were_put_there(tmp_path):
+    random = np.random.default_rng(0)
+    views = random.integers(0, 256, (20, SIZE, SIZE), np.uint8)
+    stored = Views(iter(views), tmp_path)
+    rows = random.permutation(20)[:9]
+    assert len(stored) == 20 and len(stored.part(rows)) == 9 and not list(tmp_path.iterdir())
+    for key in (3, np.int64(0), slice(2, 7), slice(18, 30), np.array([4, 4, 0]), np.array([], int)):
+        np.testing.assert_array_equal(stored[key], views[key])
+    np.testing.assert_array_equal(stored.part(rows).part([1, 0])[:], views[rows[[1, 0]]])
+
+
 @pytest.mark.parametrize("known", [0, 11])
-def test_candidates_do_not_depend_on_how_many_are_held_at_a_time(scan, monkeypatch, known):
+def test_candidates_do_not_depend_on_how_many_are_held_at_a_time(scan, monkeypatch, tmp_path, known):
     random = np.random.default_rng(0)
     noisy = [np.rot90(scan, 2 * (k % 2)) + random.normal(0, k, scan.shape) for k in range(30)]
     views = np.stack([view(picture.clip(0, 255).astype(np.uint8)) for picture in noisy])
     whole = hashing.candidates(views, 100, 3, hashing.WINDOWS[:9], known)
     monkeypatch.setattr(hashing, "_HELD", 5)
     monkeypatch.setattr(hashing, "_BLOCK", 7)
-    parts = hashing.candidates(views, 100, 3, hashing.WINDOWS[:9], known)
+    parts = hashing.candidates(Views(views, tmp_path), 100, 3, hashing.WINDOWS[:9], known)
     assert len(whole.a) > 30
     for name in ("a", "b", "orientation", "window", "distance"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))

@@ -291,6 +291,7 @@ def test_a_name_that_is_none_for_a_folder_or_a_stage_is_refused(tmp_path, name):
         ({"dataset": "phantoms", "role": True}, "data.sources.b.role", "True"),
         ({"dataset": "phantoms", "role": ["learn"]}, "data.sources.b.role", "['learn']"),
         ({"dataset": ["phantoms"]}, "data.sources.b.dataset", "['phantoms']"),
+        ({"dataset": "../{gt}}"}, "data.sources.b.dataset", "'../{gt}}'"),
         ({"role": "learn"}, "data.sources.b.dataset", "missing"),
         ({"dataset": "phantoms", "labels": []}, "data.sources.b.labels", "[]"),
         ({"dataset": "phantoms", "labels": None}, "data.sources.b.labels", "None"),

@@ -336,7 +336,7 @@ def test_planted_copies_between_sources_are_found(planted, tmp_path):
     for name in ("main", "further", "hospital"):
         prepare_images(root, source_images(root, name, {}, None), tmp_path / name, preprocessing(size=32), 0.0)
         index = pd.concat([index, read_table(tmp_path / name / "index.csv")], ignore_index=True)
-    views, _ = read_views(root, index)
+    views, _ = read_views(root, index, root)
     nobody = pd.Series("", index=index.index)
     known_copies = pd.read_csv(root / "main/truth.csv", keep_default_na=False).query("copy_of != ''")
     original = dict(zip("main/" + known_copies["path"], "main/" + known_copies["copy_of"], strict=True))

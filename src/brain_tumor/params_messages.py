@@ -62,7 +62,8 @@ def one_line(error: dict, known: Sequence[str]) -> str:
         below = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == of_any]
         accepted = f"expected the keys {', '.join(below)} below it" if below else "expected `name: value` below it"
     else:
-        accepted = _EXPECTED.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
+        own = _EXPECTED.get(error["type"])
+        accepted = own.format(**error.get("ctx", {})) if own else error["msg"]  # which may repeat what was received
         accepted = accepted.removeprefix("Value error, ").replace("Input should be", "expected", 1)
     return f"{key} received {shown(error['input'])}; {accepted[0].lower()}{accepted[1:]}"
 
