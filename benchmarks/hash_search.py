@@ -1,6 +1,6 @@
 """Run time, memory and recall of the search for copies, crops included: 1,000 to 100,000 views.
 
-    python benchmarks/hash_search.py [--scans data/raw] [--most 100000] [--exhaustive]
+    python benchmarks/hash_search.py [--scans data/raw] [--sizes 1000 ... 100000] [--exhaustive] [--json FILE]
 
 The views are those of --scans (by default the data set of the last run, or simulated scans if there is none), each bent
 by a random smooth field of a few pixels and blended with a second one, so that they look like so many other heads. One
@@ -14,6 +14,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,10 +22,11 @@ sys.path.insert(0, str(ROOT / "src"))
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
+from rows import Row, run  # noqa: E402
 
 from brain_tumor.audit import hashing  # noqa: E402
 from brain_tumor.audit.hashing import candidates  # noqa: E402
-from brain_tumor.audit.views import ORIENTATIONS, SIZE, oriented, resized, view  # noqa: E402
+from brain_tumor.audit.views import ORIENTATIONS, SIZE, Views, oriented, resized, view  # noqa: E402
 from brain_tumor.imaging.decoding import decode  # noqa: E402
 from brain_tumor.params import load_params  # noqa: E402
 from brain_tumor.source.layout import list_images  # noqa: E402
@@ -32,6 +34,7 @@ from brain_tumor.source.phantoms.planting import draw_data_set  # noqa: E402
 
 _BEND = 6.0  # pixels
 _CUT = 0.1  # of the edge, at either side
+_LARGE = 100_000
 
 
 def real_views(scans: Path) -> np.ndarray:
@@ -62,40 +65,40 @@ def copy_of(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return cv2.addWeighted(part, random.uniform(0.7, 1.1), noise, 1, random.uniform(-10, 20), dtype=cv2.CV_8U)
 
 
-def measure(sample: np.ndarray, n: int, radius: int, most: int) -> tuple[float, float, int]:
+def searched(sample: np.ndarray, n: int, radius: int, most: int) -> tuple[float, float, int]:
     """Seconds and recall of one search, and the number of pairs found."""
     random, planted = np.random.default_rng(n), n // 100
-    views = np.empty((n, SIZE, SIZE), np.uint8)
-    for i in range(n - planted):
-        views[i] = further_view(sample, random)
-    sources = random.choice(n - planted, planted, replace=False)
-    for i, source in enumerate(sources, start=n - planted):
-        views[i] = copy_of(views[source], random)
+    originals = np.sort(random.choice(n - planted, planted, replace=False))
+    copies = []
+
+    def drawn() -> Iterator[np.ndarray]:
+        chosen = set(originals.tolist())
+        for i in range(n - planted):
+            picture = further_view(sample, random)
+            if i in chosen:
+                copies.append(copy_of(picture, random))
+            yield picture
+        yield from copies
+
+    views = Views(drawn(), tempfile.gettempdir())
     start = time.perf_counter()
     found = candidates(views, radius, most)
     seconds = time.perf_counter() - start
     pairs = set(zip(np.minimum(found.a, found.b).tolist(), np.maximum(found.a, found.b).tolist(), strict=True))
-    hits = sum((source, i) in pairs for i, source in enumerate(sources.tolist(), start=n - planted))
+    hits = sum((source, i) in pairs for i, source in enumerate(originals.tolist(), start=n - planted))
     return seconds, hits / planted, len(pairs)
 
 
 def measured(*arguments, exhaustive: bool) -> tuple[float, float, int, float]:
-    """`measure`, and the largest resident set size of this process in GiB."""
+    """`searched`, and the largest resident set size of this process in GiB."""
     if exhaustive:
         hashing.EXHAUSTIVE = sys.maxsize
-    found = measure(*arguments)
+    found = searched(*arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return *found, peak / (1 << 20 if sys.platform == "linux" else 1 << 30)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--scans", type=Path, default=ROOT / "data" / "raw", help="data set that the views are made from"
-    )
-    parser.add_argument("--most", type=int, default=100_000, help="largest number of views")
-    parser.add_argument("--exhaustive", action="store_true", help="compare all hashes at every size")
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> list[Row]:
     options = load_params(ROOT / "params.yaml").audit
     with tempfile.TemporaryDirectory() as folder:
         scans = arguments.scans
@@ -106,17 +109,37 @@ def main() -> None:
         sample = real_views(scans)
     print(f"made from {len(sample)} scans; candidates differ in up to {options.hash_distance} of {hashing.BITS} bits")
     print(f"{'views':>8} {'seconds':>8} {'times':>6} {'recall':>7} {'pairs':>9} {'peak GiB':>9}")
-    before = None
-    for n in (1000, 3162, 10_000, 31_623, 100_000):
-        if n <= arguments.most:
-            # In a new process, so that its peak memory is measured alone.
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                job = sample, n, options.hash_distance, options.candidates
-                seconds, recall, pairs, peak = pool.apply(measured, job, {"exhaustive": arguments.exhaustive})
-            growth = f"{seconds / before:.1f}" if before else ""
-            print(f"{n:8,} {seconds:8.1f} {growth:>6} {recall:7.4f} {pairs:9,} {peak:9.2f}", flush=True)
-            before = seconds
+    before, rows = None, []
+    for n in arguments.sizes:
+        # In a new process, so that its peak memory is measured alone.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            job = sample, n, options.hash_distance, options.candidates
+            seconds, recall, pairs, peak = pool.apply(measured, job, {"exhaustive": arguments.exhaustive})
+            pool.close()
+            pool.join()
+        growth = f"{seconds / before:.1f}" if before else ""
+        print(f"{n:8,} {seconds:8.1f} {growth:>6} {recall:7.4f} {pairs:9,} {peak:9.2f}", flush=True)
+        before, what = seconds, f"candidates for copies among {n:,} views, crops included"
+        limit = n == _LARGE
+        rows += [
+            Row(what, seconds, "s", "limit" if limit else "", 600 if limit else None, most=1 if limit else None),
+            Row(f"{what}: recall", recall, "", "limit", 0.99, least=1),
+            Row(f"{what}: memory", peak, "GiB", "limit", 2, most=1),
+        ]
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(
+        run(
+            __doc__,
+            measure,
+            scans={
+                "type": Path,
+                "default": ROOT / "data" / "raw",
+                "help": "data set that the views are made from, simulated scans if there is none",
+            },
+            sizes={"type": int, "nargs": "+", "default": [1000, 3162, 10_000, 31_623, _LARGE]},
+            exhaustive={"action": "store_true", "help": "compare all hashes at every size"},
+        )
+    )

@@ -1,9 +1,9 @@
 """The web page in Chromium: from the choice of a scan to its answer on the screen, and 200 scans at once.
 
-    python benchmarks/page.py [--scans FOLDER] [--repeats 30]
+    python benchmarks/page.py [--scans FOLDER] [--repeats 30] [--json FILE]
 
 The scans are drawings of heads, or the pictures of a folder. Browser and server share the processor cores. Times are
-taken in the page, from the event of the choice to the frame after the answer was put in. Exit code 1: over a bound.
+taken in the page, from the event of the choice to the frame after the answer was put in.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from playwright.sync_api import Page, expect, sync_playwright
+from rows import Row, run
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 MANY = 200
@@ -56,11 +57,7 @@ def taken(page: Page, files: list[Path], place: str, text: str) -> float:
     return milliseconds
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scans", type=Path, help="folder of pictures, instead of drawings")
-    parser.add_argument("--repeats", type=int, default=30, help="scans chosen one at a time (default: 30)")
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         if not arguments.scans:
             draw(Path(folder), MANY)
@@ -86,16 +83,23 @@ def main() -> int:
                 session = page.context.new_cdp_session(page)
                 session.send("HeapProfiler.collectGarbage")
                 heap = session.send("Runtime.getHeapUsage")["usedSize"] / 1e6
-                height = page.evaluate("document.scrollingElement.scrollHeight")
                 browser.close()
         finally:
             server.terminate()
             server.wait(30)
-    median = statistics.median(single)
-    print(f"one scan: median {median:.0f} ms ({min(single):.0f} to {max(single):.0f}), bound 250 ms")
-    print(f"{MANY} scans: {whole / 1000:.1f} s, bound 8 s; heap {heap:.1f} MB, bound 60 MB; {height:,} pixels high")
-    return int(median > 250 or whole > 8000 or heap > 60)
+    return [
+        Row("web page: one scan, choice to answer, median", statistics.median(single), "ms", "limit", 250, most=1),
+        Row(f"web page: {MANY} scans", whole / 1000, "s", "limit", 8, most=1),
+        Row(f"web page: {MANY} scans, JavaScript heap", heap, "MB", "limit", 60, most=1),
+    ]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        run(
+            __doc__,
+            measure,
+            scans={"type": Path, "help": "folder of pictures, instead of drawings"},
+            repeats={"type": int, "default": 30, "help": "scans chosen one at a time (default: 30)"},
+        )
+    )

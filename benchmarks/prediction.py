@@ -1,6 +1,6 @@
 """Speed and memory of prediction, and its parity with training, on the real scans and the committed classifier.
 
-    python benchmarks/prediction.py cold|throughput|memory|parity [--scans data/raw] [--keras data/served/model.keras]
+    python benchmarks/prediction.py --what cold throughput memory parity [--json FILE]
 
 cold: time from the start of a new process to its printed answer, compared with Keras and TensorFlow.
 throughput: files per second, decoding included, compared with LiteRT and Keras on the arrays of data/prepared. All of
@@ -27,6 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import numpy as np
+from rows import Row, run
 
 from brain_tumor.exported.classifier_file import read_exported
 from brain_tumor.serving.answers import File, stream
@@ -59,16 +60,16 @@ def seconds(*command: object) -> float:
     return time.perf_counter() - start
 
 
-def cold(scans: list[Path], keras_file: Path) -> bool:
+def cold(scans: list[Path], keras_file: Path) -> list[Row]:
     ours, theirs = [], []
     for scan in scans[:: len(scans) // 15][:15]:
         ours.append(seconds(*COMMAND, scan))
         theirs.append(seconds(sys.executable, "-c", WITH_KERAS, keras_file, scan))
-    ratio = statistics.median(theirs) / statistics.median(ours)
     for name, times in (("brain-tumor predict", ours), ("Keras", theirs)):
         print(f"{name:<20} median {statistics.median(times):.3f} s, {min(times):.3f} to {max(times):.3f}")
-    print(f"{ratio:.1f} times as fast")
-    return statistics.median(ours) <= 0.5 and ratio >= 8
+    what, own = "one scan, from the start of the process to its answer", statistics.median(ours)
+    other = statistics.median(theirs)
+    return [Row(what, own, "s", "limit", 0.5, most=1), Row(what, own, "s", "the Keras model", other, most=1 / 8)]
 
 
 def rate(work, images: int) -> float:
@@ -77,7 +78,7 @@ def rate(work, images: int) -> float:
     return images / (time.perf_counter() - start)
 
 
-def throughput(scans: list[Path], keras_file: Path) -> bool:
+def throughput(scans: list[Path], keras_file: Path) -> list[Row]:
     from ai_edge_litert.interpreter import Interpreter
 
     images = Store("data/prepared").images[: len(scans)][..., None]
@@ -116,11 +117,14 @@ def throughput(scans: list[Path], keras_file: Path) -> bool:
     for name, values in rates.items():
         print(f"{name:<38} {medians[name]:6.1f} images/s, {min(values):.1f} to {max(values):.1f}")
     one, several, keras_rate, files = medians.values()
-    print(f"files: {files / max(one, several):.2f} of LiteRT's own rate, {files / keras_rate:.2f} of Keras'")
-    return files >= 0.85 * max(one, several) and files >= keras_rate
+    what = f"answers to {len(scans):,} files, decoding included"
+    return [
+        Row(what, files, "images/s", "LiteRT alone, on arrays", max(one, several), least=0.85),
+        Row(what, files, "images/s", f"Keras predict(batch_size={BATCH}), on arrays", keras_rate, least=1),
+    ]
 
 
-def memory(scans: list[Path], _: Path) -> bool:
+def memory(scans: list[Path], _: Path) -> list[Row]:
     measure = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)"
     measure += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
     peaks = []
@@ -131,8 +135,7 @@ def memory(scans: list[Path], _: Path) -> bool:
             command = [sys.executable, "-c", measure, *COMMAND, folder, "--json"]
             done = subprocess.run(command, env=environment(), check=True, capture_output=True, text=True)
         peaks.append(float(done.stdout))
-        print(f"{count:>6} files: {peaks[-1]:.0f} MiB")
-    return peaks[1] < 1.1 * peaks[0]
+    return [Row("largest memory for 10,000 files", peaks[1], "MiB", "for 100 files", peaks[0], most=1.1)]
 
 
 def averaged(keras_file: Path):
@@ -144,7 +147,7 @@ def averaged(keras_file: Path):
     return explained(load_model(keras_file)[0], load_params("params.yaml").predict.flips)
 
 
-def parity(scans: list[Path], keras_file: Path) -> bool:
+def parity(scans: list[Path], keras_file: Path) -> list[Row]:
     store, classifier = Store("data/prepared"), Classifier.load()
     files = (File(path, (Path("data/raw") / path).read_bytes) for path in store.index["path"])
     same, ours = 0, []
@@ -154,20 +157,26 @@ def parity(scans: list[Path], keras_file: Path) -> bool:
     theirs = averaged(keras_file).predict(store.images[..., None], batch_size=BATCH, verbose=0)["probabilities"]
     largest = np.abs(np.array(ours) - theirs).max()
     called = np.mean(np.argmax(ours, axis=1) == theirs.argmax(axis=1))
-    print(f"{same} of {len(ours)} scans prepared to the same bytes; probabilities differ by {largest:.1e} at most")
-    print(f"{called:.2%} of the scans are called the same")
-    return same == len(ours) and largest <= 0.01 and called >= 0.999
+    what = f"{len(ours):,} scans"
+    return [
+        Row(f"{what}, prepared to the same bytes as in training", same, "", "all", len(ours), least=1),
+        Row(f"largest difference of a probability from the Keras model, {what}", largest, "", "limit", 0.01, most=1),
+        Row(f"{what}, called the same as by the Keras model", called, "", "all", 1, least=0.999),
+    ]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["cold", "throughput", "memory", "parity"])
-    parser.add_argument("--scans", type=Path, default=Path("data/raw"))
-    parser.add_argument("--keras", type=Path, default=Path("data/served/model.keras"))
-    options = parser.parse_args()
-    scans = sorted(options.scans.rglob("*.jpg"))[:1024]
-    return 0 if globals()[options.what](scans, options.keras) else 1
+def measure(arguments: argparse.Namespace) -> list[Row]:
+    scans = sorted(arguments.scans.rglob("*.jpg"))[:1024]
+    return [row for what in arguments.what for row in globals()[what](scans, arguments.keras)]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        run(
+            __doc__,
+            measure,
+            what={"nargs": "+", "required": True, "choices": ["cold", "throughput", "memory", "parity"]},
+            scans={"type": Path, "default": Path("data/raw")},
+            keras={"type": Path, "default": Path("data/served/model.keras")},
+        )
+    )

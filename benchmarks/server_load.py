@@ -1,6 +1,6 @@
 """The server under load: a rate that it must serve, 20 times that rate for 3 seconds, and the first rate again.
 
-    python benchmarks/server_load.py [--rate 50] [--seconds 20]
+    python benchmarks/server_load.py [--rate 50] [--seconds 20] [--json FILE]
 
 Requests are sent at fixed times, whether or not earlier ones have been answered, so that a slow answer delays no
 other ("open loop"; G. Tene: coordinated omission). Each uploads one JPEG of 512 x 512 pixels over its own connection.
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rows import Row, run
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 PORT = 8765
@@ -59,37 +60,47 @@ async def load(request: bytes, rate: float, seconds: float) -> list[tuple[int, f
     return await asyncio.gather(*sent)
 
 
-def tell(name: str, answers: list[tuple[int, float]]) -> dict[int, float]:
-    """Print counts and latencies per status; returns status -> 99th percentile in milliseconds."""
-    worst = {}
+def tell(name: str, answers: list[tuple[int, float]]) -> dict[int, tuple[int, float, float]]:
+    """Print and return by status: count, median and 99th percentile of the times in milliseconds."""
+    found = {}
     for status, count in sorted(Counter(status for status, _ in answers).items()):
-        times = 1000 * np.array([took for found, took in answers if found == status])
-        middle, worst[status] = np.percentile(times, [50, 99])
-        print(f"{name:<24} status {status}: {count:>5}, median {middle:6.1f} ms, p99 {worst[status]:6.1f} ms")
-    return worst
+        middle, worst = np.percentile([1000 * took for got, took in answers if got == status], [50, 99])
+        print(f"{name:<24} status {status}: {count:>5}, median {middle:6.1f} ms, p99 {worst:6.1f} ms")
+        found[status] = count, float(middle), float(worst)
+    return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rate", type=float, default=50, help="requests per second that must be served")
-    parser.add_argument("--seconds", type=float, default=20, help="of the first and the last phase")
-    options = parser.parse_args()
-    request = upload()
+def measure(arguments: argparse.Namespace) -> list[Row]:
+    request, rate, seconds = upload(), arguments.rate, arguments.seconds
     command = [sys.executable, "-m", "brain_tumor", "serve", "--port", str(PORT)]
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while asyncio.run(send(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))[0] != 200:
             time.sleep(0.1)
-        before = tell(f"{options.rate:g} a second", asyncio.run(load(request, options.rate, options.seconds)))
-        beyond = tell(f"{20 * options.rate:g} a second", asyncio.run(load(request, 20 * options.rate, 3)))
-        after = tell(f"{options.rate:g} a second again", asyncio.run(load(request, options.rate, options.seconds)))
+        before = tell(f"{rate:g} a second", asyncio.run(load(request, rate, seconds)))
+        beyond = tell(f"{20 * rate:g} a second", asyncio.run(load(request, 20 * rate, 3)))
+        after = tell(f"{rate:g} a second again", asyncio.run(load(request, rate, seconds)))
     finally:
         server.terminate()
         server.wait()
-    steady = before.keys() == after.keys() == {200} and max(before[200], after[200]) <= 150
-    return 0 if steady and beyond.keys() == {200, 503} else 1
+    if not before.keys() == after.keys() == {200} or beyond.keys() != {200, 503}:
+        sys.exit("error: expected status 200 at the rate that must be served, and 200 and 503 beyond it")
+    what = f"{rate:g} requests a second, served"
+    return [
+        Row(f"{what}, median", after[200][1], "ms", "", None),
+        Row(f"{what}, 99th percentile", max(before[200][2], after[200][2]), "ms", "limit", 150, most=1),
+        Row(f"{20 * rate:g} requests a second for 3 s, answered", beyond[200][0] / 3, "a second", "", None),
+        Row(f"{20 * rate:g} requests a second for 3 s, 503 within, 99th percentile", beyond[503][2], "ms", "", None),
+    ]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        run(
+            __doc__,
+            measure,
+            rate={"type": float, "default": 50, "help": "requests per second that must be served"},
+            seconds={"type": float, "default": 20, "help": "of the first and the last phase"},
+        )
+    )

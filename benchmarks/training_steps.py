@@ -1,6 +1,6 @@
 """How fast is a training step, against Keras's own layers and optimizer, and against what the processor can multiply?
 
-    python benchmarks/training_steps.py [--steps 30] [--backbone efficientnet_lite0 compact]
+    python benchmarks/training_steps.py [--steps 30] [--backbone efficientnet_lite0 compact] [--json FILE]
 
 Both networks are those of params.yaml, take the same random batches in turn, and begin with the same weights. Reported
 are the milliseconds of processor time, all cores together, that a training step and a prediction take for an image (the
@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "src"))
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from rows import Row, run  # noqa: E402
 
 from brain_tumor.networks import classifier  # noqa: E402
 from brain_tumor.networks.determinism import make_deterministic  # noqa: E402
@@ -92,7 +93,8 @@ def matrix_product_rate(seconds: float = 2.0) -> float:
     return 2 * 1152**3 / best
 
 
-def measure(params, backbone: str, steps: int, rate: float) -> None:
+def compared(params, backbone: str, steps: int, rate: float) -> list[Row]:
+    """Rows of one network: a training step, and a prediction."""
     batch = _BATCH.get(backbone, params.train.batch_size)
     rng, size = np.random.default_rng(0), params.preprocess.image_size
     pixels = rng.integers(0, 256, (batch, size, size, 1), np.uint8)
@@ -106,37 +108,38 @@ def measure(params, backbone: str, steps: int, rate: float) -> None:
     times = np.zeros((2, 2, steps))
     for i in range(-1, steps):  # the first round is left out: it builds the function that predicts
         for which, m in enumerate((plain, ours)):
-            for kind, run in enumerate(
+            for kind, work in enumerate(
                 (lambda m=m: m.train_on_batch(pixels, targets), lambda m=m: m.predict_on_batch(pixels))
             ):
                 start = time.process_time()
-                run()
+                work()
                 if i >= 0:
                     times[kind, which, i] = time.process_time() - start
-    print(
-        f"{backbone}, batches of {batch}; losses of the first steps differ by {np.abs(np.subtract(*losses)).max():.1e}"
-    )
+    print(f"{backbone}: losses of the first steps differ by {np.abs(np.subtract(*losses)).max():.1e}")
+    rows = []
     for kind, name, work in ((0, "training step", step), (1, "prediction", forward)):
         usual, own = (1000 * times[kind, which].min() / batch for which in (0, 1))
-        bound = 1000 * work / rate
-        print(
-            f"  {name:14} Keras {usual:5.1f} ms, ours {own:5.1f} ms, {usual / own:.2f} times faster; "
-            f"products alone {bound:.1f} ms, at most {usual / bound:.2f} times"
-        )
+        bound, what = 1000 * work / rate, f"{backbone}, {name} in batches of {batch}, processor time of an image"
+        target = {} if kind else {"most": 1 / 1.5}
+        rows.append(Row(what, own, "ms", "Keras's own operations", usual, **target))
+        rows.append(Row(what, own, "ms", "the products of its convolutions alone", bound))
+    return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=30, help="measured steps of each")
-    parser.add_argument("--backbone", nargs="+", default=["efficientnet_lite0", "compact"], choices=list(BACKBONES))
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> list[Row]:
     params = load_params(ROOT / "params.yaml")
     make_deterministic(params.run.threads, params.run.seed)
     rate = matrix_product_rate()
     print(f"matrix product: {rate / 1e9:.0f} billion multiplications and additions a second on each core")
-    for backbone in arguments.backbone:
-        measure(params, backbone, arguments.steps, rate)
+    return [row for name in arguments.backbone for row in compared(params, name, arguments.steps, rate)]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(
+        run(
+            __doc__,
+            measure,
+            steps={"type": int, "default": 30, "help": "measured steps of each"},
+            backbone={"nargs": "+", "default": ["efficientnet_lite0", "compact"], "choices": list(BACKBONES)},
+        )
+    )

@@ -35,7 +35,7 @@ def main(params, arguments):
             file=sys.stderr,
         )
     patients = patients.set_axis(every["path"])
-    views, traits = read_views("data/raw", every)
+    views, traits = read_views("data/raw", every, "data")
     searched = partial(
         find_copies,
         hash_distance=options.hash_distance,

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import ROOT, require, run
+from ruamel.yaml import YAML
 from scratch import environment
 from test_pipeline import change, digest, stages_run
 
@@ -138,14 +139,18 @@ def test_what_a_killed_stage_had_begun_is_removed(clone, expected):
     """Also where no stage runs again; what a running process writes stays."""
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
-    dead = clone / "data" / "raw" / f"phantoms.{ended.pid}.former.partial" / "a.jpg"
+    locked = YAML(typ="safe").load(clone / "dvc.lock")["stages"].values()
+    outputs = [clone / out["path"] for stage in locked for out in stage["outs"]]
+    dead = [path.with_name(f"{path.name}.{ended.pid}.former.partial") / "a.jpg" for path in outputs if path.is_dir()]
+    files = [path.with_name(f".partial-{ended.pid}-{path.name}") for path in outputs if path.is_file()]
     alive = clone / "data" / f"split.{os.getpid()}.partial" / "folds.csv"
-    file = clone / "plots" / f".partial-{ended.pid}-roc.svg"
-    for path in (dead, alive, file):
+    assert len(dead) > 15 and len(files) > 10
+    for path in (*dead, *files, alive):
         path.parent.mkdir(exist_ok=True)
         path.write_text("half")
     assert stages_run(run(*MAKE, cwd=clone).stdout) == []
-    assert not dead.parent.exists() and not file.exists() and alive.exists()
+    assert not any(path.parent.exists() for path in dead) and not any(path.exists() for path in files)
+    assert alive.exists()
     shutil.rmtree(alive.parent)
     assert faults(clone, expected) == []
 

@@ -101,17 +101,17 @@ def remove_partial(root: Path) -> None:
 
     The next run of such a stage removes it too, but there is none where DVC has the result in its cache.
     """
-    for folder in _WRITTEN:
-        for path in list((root / folder).rglob("*.partial*")):
-            if not (named := _PARTIAL.search(path.name)):
-                continue
-            try:
-                psutil.Process(int(named[1] or named[2])).wait(timeout=_PATIENCE)
-            except psutil.NoSuchProcess:
-                pass
-            except psutil.TimeoutExpired:  # it is at work
-                continue
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    # The report's stands beside it, in the root.
+    for path in [*root.glob("*.partial*"), *(path for name in _WRITTEN for path in (root / name).rglob("*.partial*"))]:
+        if not (named := _PARTIAL.search(path.name)):
+            continue
+        try:
+            psutil.Process(int(named[1] or named[2])).wait(timeout=_PATIENCE)
+        except psutil.NoSuchProcess:
+            pass
+        except psutil.TimeoutExpired:  # it is at work
+            continue
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def remove_finished(root: Path) -> None:

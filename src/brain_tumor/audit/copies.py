@@ -1,13 +1,14 @@
 """Images that show the same picture: identical files, or re-compressed, resized, brightened, cropped or turned ones."""
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from brain_tumor.audit.hashing import WINDOWS, candidates
 from brain_tumor.audit.matching import register, similarity
-from brain_tumor.audit.views import ORIENTATIONS
+from brain_tumor.audit.views import ORIENTATIONS, Views
 from brain_tumor.progress import bar
 from brain_tumor.workers import in_order
 
@@ -21,7 +22,7 @@ _CHUNK = 128  # pairs: about 0.1 s of work and 1.5 MB of views
 
 def find_copies(
     index: pd.DataFrame,
-    views: np.ndarray,
+    views: np.ndarray | Views,
     *,
     hash_distance: int,
     candidates_per_image: int,
@@ -55,10 +56,11 @@ def find_copies(
 
     seen = index["sha256"].iloc[:known].nunique()
     found = candidates(views, hash_distance, candidates_per_image, WINDOWS if crops else WINDOWS[:1], seen)
-    every = list(views)  # the same object each time: in a chunk that is sent elsewhere, each view is once
+    # The same object each time: in a chunk that is sent elsewhere, each view is once.
+    view = lru_cache(8 * _CHUNK)(views.__getitem__)
 
     def load(m: int) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
-        return every[found.a[m]], found.orientation[m], WINDOWS[found.window[m]], every[found.b[m]]
+        return view(found.a[m]), found.orientation[m], WINDOWS[found.window[m]], view(found.b[m])
 
     # Its many small steps hold Python's lock: threads are not faster.
     compared = in_order(_scores, range(len(found.a)), load=load, chunk=_CHUNK, threads=False)

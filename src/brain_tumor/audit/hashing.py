@@ -15,17 +15,19 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from brain_tumor.audit.views import ORIENTATIONS, SIZE, oriented, resized
+from brain_tumor.audit.views import ORIENTATIONS, SIZE, Views, oriented
 from brain_tumor.progress import bar
 
 BITS = 256
-EXHAUSTIVE = 16_384
+EXHAUSTIVE = 8192
 """Up to so many hashes all are compared with one another."""
 
-_PROBED = 48  # parts that are compared with a hash; see benchmarks/hash_search.py for what is missed
-_HELD = 4_000_000  # found pairs that are held before those that are not among the nearest are dropped; 24 bytes each
+_PROBED = 32  # parts that are compared with a hash; see benchmarks/hash_search.py for what is missed
+_ROUNDS = 4  # of k-means
+_HELD = 2_000_000  # found pairs that are held before those that are not among the nearest are dropped; 24 bytes each
 _GRID = 12
-_BLOCK = 8192  # pictures whose crops are compared at once
+_BLOCK = 4096  # pictures whose crops are compared at once: 50 MB of thumbnails
+_SHRUNK = 256  # pictures that are shrunk at once: 50 MB of sums
 # What a copy may lack at two opposite edges of the head, as shares of its box; the hash of a crop between two of
 # these is near enough to theirs.
 _CUTS = tuple(itertools.product((0.0, 0.05, 0.1), repeat=2))
@@ -38,13 +40,23 @@ WINDOWS = np.array(
 """(81, 4) int: left, right, top, bottom of the crops of a view that are looked for, pixels; the first is all of it."""
 
 
-def _kept_bits() -> np.ndarray:
+def _comparisons() -> np.ndarray:
+    """What each bit of a hash compares, in each orientation: (8, 256, 2) int, cells of the thumbnail."""
     across = np.ones((_GRID, _GRID - 1), bool)
     across[np.ix_([0, -1], [0, -1])] = False
-    return np.concatenate([across.ravel(), across.T.ravel()])
+    kept = np.concatenate([across.ravel(), across.T.ravel()])
+    cells = np.arange(_GRID * _GRID).reshape(_GRID, _GRID)
+    every = []
+    for orientation in range(len(ORIENTATIONS)):
+        cell = oriented(cells, orientation)
+        pairs = (cell[:, 1:], cell[:, :-1]), (cell[1:], cell[:-1])
+        every.append(np.concatenate([np.stack(pair, axis=-1).reshape(-1, 2) for pair in pairs])[kept])
+    return np.stack(every)
 
 
-_KEPT = _kept_bits()
+# The comparisons of all orientations, each once, and which of them are the bits of each.
+_COMPARED, _PLACES = np.unique(_comparisons().reshape(-1, 2), axis=0, return_inverse=True)
+_PLACES = _PLACES.reshape(len(ORIENTATIONS), BITS)
 
 
 @dataclass(frozen=True)
@@ -66,21 +78,51 @@ class Candidates:
     distance: np.ndarray
 
 
-def thumbnails(pictures: np.ndarray, window: np.ndarray = WINDOWS[0]) -> np.ndarray:
-    """One crop of each of (n, SIZE, SIZE) uint8 views as (n, 12, 12) uint8."""
-    left, right, top, bottom = window
-    return np.stack([resized(picture[top:bottom, left:right], _GRID) for picture in pictures])
+def thumbnails(pictures: np.ndarray, windows: np.ndarray = WINDOWS[:1]) -> np.ndarray:
+    """Crops of views, each shrunk by the average over areas.
+
+    Sums of products of whole numbers below 2 ** 24, which float32 holds exactly: matrix products give them in whatever
+    order a processor adds, and for all crops of a view in the time that resizing one of them takes.
+
+    Args:
+        pictures: (n, SIZE, SIZE) uint8 views.
+        windows: (w, 4) int: left, right, top, bottom, as in `WINDOWS`.
+
+    Returns:
+        (n, w, 12, 12) uint8.
+    """
+    (across, column), (down, row) = (
+        np.unique(edges, axis=0, return_inverse=True) for edges in (windows[:, :2], windows[:, 2:])
+    )
+    columns, rows = _shares(across), _shares(down)
+    area = np.float32(np.diff(down)[row] * np.diff(across)[column])[:, :, None]
+    thumbs = np.empty((len(pictures), len(windows), _GRID, _GRID), np.uint8)
+    for start in range(0, len(pictures), _SHRUNK):
+        part = pictures[start : start + _SHRUNK]
+        shrunk = (part.reshape(-1, SIZE).astype(np.float32) @ columns.T).reshape(len(part), SIZE, -1)
+        sums = (rows @ shrunk).reshape(len(part), len(down), _GRID, len(across), _GRID)
+        thumbs[start : start + _SHRUNK] = np.rint(sums[:, row, :, column].swapaxes(0, 1) / area)
+    return thumbs
+
+
+def _shares(spans: np.ndarray) -> np.ndarray:
+    """What each pixel counts in each cell of spans (k, 2), in twelfths: (12 k, SIZE) float32."""
+    first, last = spans.T[:, :, None, None]
+    cell, pixel = np.arange(_GRID)[:, None], np.arange(SIZE)
+    begins, ends = first * _GRID + cell * (last - first), first * _GRID + (cell + 1) * (last - first)
+    shared = np.minimum(ends, (pixel + 1) * _GRID) - np.maximum(begins, pixel * _GRID)
+    return shared.clip(0).reshape(-1, SIZE).astype(np.float32)
 
 
 def hashes(thumbs: np.ndarray) -> np.ndarray:
-    """The hashes of (n, 12, 12) uint8 thumbnails: (n, 32) uint8, 256 bits each."""
-    brighter = thumbs[:, :, 1:] > thumbs[:, :, :-1], thumbs[:, 1:] > thumbs[:, :-1]
-    bits = np.concatenate([part.reshape(len(thumbs), -1) for part in brighter], axis=1)
-    return np.packbits(bits[:, _KEPT], axis=1)
+    """The hashes of thumbnails (n, 12, 12) uint8 in each of the `ORIENTATIONS`: (8, n, 32) uint8, 256 bits each."""
+    cells = np.ascontiguousarray(thumbs.reshape(len(thumbs), -1).T)
+    bits = cells[_COMPARED[:, 0]] > cells[_COMPARED[:, 1]]
+    return np.stack([np.packbits(bits[places], axis=0).T for places in _PLACES])
 
 
 def candidates(
-    pictures: np.ndarray, radius: int, most: int, windows: np.ndarray = WINDOWS, known: int = 0
+    pictures: np.ndarray | Views, radius: int, most: int, windows: np.ndarray = WINDOWS, known: int = 0
 ) -> Candidates:
     """Pairs of views whose hashes are near in some orientation and crop.
 
@@ -91,16 +133,17 @@ def candidates(
         windows: the crops to look for, the first rows of `WINDOWS`.
         known: number of leading views that were compared with one another before; pairs of two of them are left out.
     """
-    blocks = [(start, pictures[start : start + _BLOCK]) for start in range(0, len(pictures), _BLOCK)]
+    starts = range(0, len(pictures), _BLOCK)
 
     def variants() -> Iterator[tuple[int, int, np.ndarray]]:
-        every = list(itertools.product(blocks, enumerate(windows)))
-        for (start, part), (number, window) in bar(every, desc="compare", unit="crop"):
-            thumbs = thumbnails(part, window)
-            for orientation in range(len(ORIENTATIONS)):
-                yield number * len(ORIENTATIONS) + orientation, start, hashes(oriented(thumbs, orientation))
+        with bar(desc="compare", unit="crop", total=len(pictures) * len(windows)) as progress:
+            for start in starts:
+                for number, thumbs in enumerate(thumbnails(pictures[start : start + _BLOCK], windows).swapaxes(0, 1)):
+                    for orientation, queries in enumerate(hashes(thumbs)):
+                        yield number * len(ORIENTATIONS) + orientation, start, queries
+                    progress.update(len(thumbs))
 
-    database = np.concatenate([hashes(thumbnails(part)) for _, part in blocks])
+    database = np.concatenate([hashes(thumbnails(pictures[start : start + _BLOCK])[:, 0])[0] for start in starts])
     a, b, variant, distance = nearest_pairs(database, variants(), radius, most, known, symmetric=len(ORIENTATIONS))
     window, orientation = np.divmod(variant, len(ORIENTATIONS))
     return Candidates(a, b, orientation, window, distance)
@@ -109,10 +152,10 @@ def candidates(
 class HashIndex:
     """Hashes among which near ones are looked for.
 
-    Up to `EXHAUSTIVE` hashes are compared with all queries. More are divided: each belongs to the nearest of k hashes
-    drawn from them, k rising with the square root of their number, and a query is compared with the members of the
-    parts that are nearest to it (inverted file: Sivic and Zisserman, Video Google, ICCV 2003; in binary form in faiss).
-    So the time rises with n ** 1.5 instead of n ** 2, and a few of the pairs are missed.
+    Up to `EXHAUSTIVE` hashes are compared with all queries. More are divided by k-means, k rising with the square root
+    of their number, and a query is compared with the members of the parts whose centres are nearest to it (inverted
+    file: Sivic and Zisserman, Video Google, ICCV 2003; in binary form in faiss). So the time rises with n ** 1.5
+    instead of n ** 2, and a few of the pairs are missed.
 
     Args:
         hashes: (n, 32) uint8.
@@ -123,11 +166,9 @@ class HashIndex:
         if len(hashes) <= EXHAUSTIVE:
             self._index = faiss.IndexBinaryFlat(BITS)
         else:
-            parts = 4 * math.isqrt(len(hashes))
-            drawn = np.random.default_rng(0).choice(len(hashes), parts, replace=False)
-            self._nearest_part = faiss.IndexBinaryFlat(BITS)  # faiss keeps no reference of its own
-            self._nearest_part.add(hashes[np.sort(drawn)])
-            self._index = faiss.IndexBinaryIVF(self._nearest_part, BITS, parts)
+            centres = _centres(hashes, 4 * math.isqrt(len(hashes)))
+            self._nearest_part = _flat(centres)  # faiss keeps no reference of its own
+            self._index = faiss.IndexBinaryIVF(self._nearest_part, BITS, len(centres))
             self._index.nprobe = _PROBED
             self._index.is_trained = True
         self._index.add(hashes)
@@ -148,13 +189,37 @@ class HashIndex:
         return found, rows.astype(np.int64), distances.astype(np.int64)
 
 
+def _flat(hashes: np.ndarray) -> faiss.IndexBinaryFlat:
+    index = faiss.IndexBinaryFlat(BITS)
+    index.add(hashes)
+    return index
+
+
+def _centres(hashes: np.ndarray, parts: int) -> np.ndarray:
+    """Centres of the parts of (n, 32) hashes, (parts, 32): each bit is that of the majority.
+
+    In whole numbers, unlike the k-means of faiss, so that they are the same on every processor.
+    """
+    centres = hashes[np.random.default_rng(0).choice(len(hashes), parts, replace=False)]
+    for _ in range(_ROUNDS):
+        part = _flat(centres).search(hashes, 1)[1].ravel()
+        order, size = np.argsort(part, kind="stable"), np.bincount(part, minlength=parts)
+        first = 0
+        for number in np.flatnonzero(size):
+            members = hashes[order[first : first + size[number]]]
+            ones = np.unpackbits(members, axis=1).sum(axis=0, dtype=np.int64)
+            centres[number] = np.packbits(2 * ones > size[number])
+            first += size[number]
+    return centres
+
+
 def nearest_pairs(
     database: np.ndarray,
     variants: Iterable[tuple[int, int, np.ndarray]],
     radius: int,
     most: int,
-    known: int = 0,
-    symmetric: int = 8,
+    known: int,
+    symmetric: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of hashes that are near if one of the two is replaced by one of its variants.
 

@@ -1,5 +1,11 @@
 """Views: scans normalised so that copies look alike, without borders, cropped to the head, over the full grey scale."""
 
+import copy
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
 import cv2
 import numpy as np
 
@@ -27,6 +33,40 @@ _LINE = 100
 _SMOOTHING = 50
 # The grey of a noisy background is taken from the darkest part of what is not black, percent.
 _BACKGROUND = 5
+
+
+class Views:
+    """Many views in a file without a name, which is gone when the process ends: 16 kB each that memory need not hold.
+
+    Indexed like an array (n, SIZE, SIZE) uint8 along its first axis, by which it is read.
+
+    Args:
+        views: (SIZE, SIZE) uint8 each.
+        folder: of the file.
+    """
+
+    def __init__(self, views: Iterable[np.ndarray], folder: Path | str) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as the views are used)
+        for each in views:
+            self._file.write(each.tobytes())
+        self._rows = np.arange(self._file.tell() // (SIZE * SIZE))
+        self._file.flush()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
+        rows = self._rows[key]
+        found = np.empty((rows.size, SIZE, SIZE), np.uint8)
+        for each, row in zip(found, rows.flat, strict=True):
+            os.preadv(self._file.fileno(), [each], int(row) * each.nbytes)
+        return found.reshape(*rows.shape, SIZE, SIZE)
+
+    def part(self, rows: np.ndarray) -> "Views":
+        """Some of the views, in the same file."""
+        some = copy.copy(self)
+        some._rows = self._rows[rows]
+        return some
 
 
 def view(grey: np.ndarray) -> np.ndarray:

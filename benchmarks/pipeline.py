@@ -1,0 +1,120 @@
+"""A whole run, from archives to the report: seconds and largest memory of each stage, and what DVC itself takes.
+
+    python benchmarks/pipeline.py [--folder .demo/bench] [--params FILE] [--json FILE]
+
+The project is copied to the folder, without a cache, and `dvc repro` is run there. DATASET_ARCHIVE names the archives,
+as for `make repro`. FILE contains the parameters that differ from params.yaml. The process of each stage is looked at
+five times a second: seconds are those between its start and its end, memory is the largest resident set.
+"""
+
+import argparse
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rows import Row, run
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from scratch import environment, scratch_copy  # noqa: E402
+
+_EVERY = 0.2  # seconds
+
+
+@dataclass
+class Stage:
+    """What one process of a stage took."""
+
+    seconds: float = 0.0
+    peak: float = 0.0  # MB, resident
+
+
+class Watch(threading.Thread):
+    """Looks at the stages below a process until it ends: `stages` holds them by name, in order."""
+
+    def __init__(self, process: subprocess.Popen) -> None:
+        super().__init__()
+        self.stages: dict[str, Stage] = {}
+        self._process = psutil.Process(process.pid)
+
+    def run(self) -> None:
+        while self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE:
+            for child in self._process.children(recursive=True):
+                self._look(child)
+            time.sleep(_EVERY)
+
+    def _look(self, child: psutil.Process) -> None:
+        try:
+            command, began = child.cmdline(), child.create_time()
+            if len(command) < 2 or not command[1].startswith("stages/"):
+                return
+            name = " ".join([Path(command[1]).stem, *(part for part in command[2:] if not part.startswith("--"))])
+            status = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii", errors="replace")
+        except (psutil.Error, OSError):  # it has ended
+            return
+        stage = self.stages.setdefault(name, Stage())
+        stage.seconds = time.time() - began
+        peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM: 0")
+        stage.peak = max(stage.peak, int(peak.split()[1]) / 1000)
+
+
+def timed(command: list[str], folder: Path) -> tuple[float, dict[str, Stage]]:
+    """Run a command that runs stages; seconds, and its stages by name.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    start = time.monotonic()
+    log = folder / "timed.log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=output, stderr=subprocess.STDOUT)
+        watch = Watch(process)
+        watch.start()
+        code = process.wait()
+        watch.join()
+    if code:
+        sys.exit(f"error: expected {' '.join(command)} to succeed, it ended with {code}: see {log}")
+    return time.monotonic() - start, watch.stages
+
+
+def fresh(folder: Path, overrides: dict) -> None:
+    """A copy of the project without a cache, and not part of the checkout that may contain it."""
+    subprocess.run(["rm", "-rf", folder], check=True)
+    scratch_copy(folder, overrides)
+    (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+
+
+def table(stages: dict[str, Stage]) -> str:
+    """Markdown."""
+    lines = ["| stage | seconds | largest memory |", "| --- | --- | --- |"]
+    lines += [f"| {name} | {stage.seconds:.1f} | {stage.peak:,.0f} MB |" for name, stage in stages.items()]
+    return "\n".join(lines)
+
+
+def measure(arguments: argparse.Namespace) -> list[Row]:
+    folder = arguments.folder.resolve()
+    overrides = YAML(typ="safe").load(arguments.params) if arguments.params else {}
+    fresh(folder, overrides or {})
+    total, stages = timed(["dvc", "repro"], folder)
+    print(table(stages))
+    rows = [Row(f"stage {name}", stage.seconds, "s", "", None) for name, stage in stages.items()]
+    rest = total - sum(stage.seconds for stage in stages.values())
+    rows.append(Row("DVC itself, in a whole run", rest, "s", "", None))
+    return [*rows, Row("a whole run, archives to report", total, "s", "", None)]
+
+
+if __name__ == "__main__":
+    sys.exit(
+        run(
+            __doc__,
+            measure,
+            folder={"type": Path, "default": ROOT / ".demo" / "bench"},
+            params={"type": Path},
+        )
+    )
