@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 # Prediction alone, without TensorFlow and DVC.
 SERVING := .venv-serving
+# What `make bench` compares with.
+BENCH := .venv-bench
 # The environment's programs first: dvc starts the stages with plain `python`.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .DEFAULT_GOAL := help
@@ -52,6 +54,17 @@ test-fast: $(VENV)/.docs  ## run only the tests without training, browser, serve
 lint: $(VENV)/.locked  ## check style and format
 	@ruff check .
 	@ruff format --check .
+
+# The rival in PyTorch.
+$(BENCH)/.installed: benchmarks/requirements-pytorch.txt
+	$(CHECK_PYTHON)
+	$(PYTHON) -m venv --clear $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.PHONY: bench
+bench: $(VENV)/.locked $(BENCH)/.installed  ## measure speed beside limits and rivals, into benchmarks/results.md (some hours): ONLY="startup page" measures those again
+	@python benchmarks/bench.py $(ONLY)
 
 .PHONY: docs
 docs: $(VENV)/.docs  ## build the documentation as a site, in build/site (half a minute); a broken link or reference fails
