@@ -15,7 +15,7 @@ class Row:
 
     Attributes:
         what: what was measured, and on what.
-        ours: the figure.
+        ours: the figure; None if it was never reached.
         unit: of both figures.
         rival: what the figure stands beside: a rival, or "limit".
         other: its figure; None if the rival never got there.
@@ -24,7 +24,7 @@ class Row:
     """
 
     what: str
-    ours: float
+    ours: float | None
     unit: str
     rival: str
     other: float | None
@@ -33,15 +33,15 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        return None if self.other is None else self.ours / self.other
+        return None if None in (self.ours, self.other) else self.ours / self.other
 
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None if there is none."""
         if self.least is None and self.most is None:
             return None
-        if self.ratio is None:  # the rival never got there
-            return True
+        if self.ratio is None:
+            return self.ours is not None
         return (self.least is None or self.ratio >= self.least) and (self.most is None or self.ratio <= self.most)
 
 

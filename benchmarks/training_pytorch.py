@@ -1,4 +1,4 @@
-"""The rival in PyTorch of training_race.py, which calls it; needs requirements-pytorch.txt, and nothing of this project.
+"""The rival in PyTorch of training_race.py, which calls it; needs requirements-pytorch.txt, nothing of this project.
 
     python training_pytorch.py FOLDER
 
