@@ -271,12 +271,7 @@ _MEASURES = {"pipelines": (measure_pipelines, 30), "stages": (measure_stages, 20
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    measures = {
-        "pipelines": (measure_pipelines, 30),
-        "stages": (measure_stages, 200),
-        "training": (measure_training, 20),
-    }
-    parser.add_argument("what", choices=measures)
+    parser.add_argument("what", choices=_MEASURES)
     parser.add_argument("--times", type=int, help="pipelines, stages or, for the training, kills")
     parser.add_argument("--folder", type=Path, default=ROOT / ".demo/kills")
     parser.add_argument("--params", type=Path, default=ROOT / "tests/small.yaml", help="parameters that differ")

@@ -48,7 +48,7 @@ def find_copies(
         not accepted. In pairs of the latter two kinds, the first of several byte-identical files represents them all.
         `orientation` is what has to be done to the image at `path` to match `other`.
     """
-    paths = index.drop_duplicates("sha256")["path"].to_numpy(str)
+    paths = index.drop_duplicates("sha256")["path"].to_numpy(object)  # one string for all pairs of an image
     first = index.groupby("sha256")["path"].transform("first")
     again = (index["path"] != first) & (np.arange(len(index)) >= known)
     identical = pd.DataFrame({"path": first[again], "other": index["path"][again], "score": 1.0})
@@ -67,11 +67,11 @@ def find_copies(
     scores = np.fromiter(bar(compared, desc="match", unit="pair", total=len(found.a)), float)
     alike = pd.DataFrame(
         {
-            "kind": np.where(scores >= least, COPY, LOOK_ALIKE),
+            "kind": np.array([LOOK_ALIKE, COPY], object)[(scores >= least).astype(int)],
             "path": paths[found.a],
             "other": paths[found.b],
             "score": scores,
-            "orientation": np.array(ORIENTATIONS)[found.orientation],
+            "orientation": np.array(ORIENTATIONS, object)[found.orientation],
         }
     )
     pairs = pd.concat([identical, alike])[COPY_COLUMNS]
