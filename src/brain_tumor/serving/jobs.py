@@ -1,15 +1,32 @@
 """Requests that upload files and wait for predictions: a bounded number of them, each for a bounded time."""
 
 import asyncio
+import ctypes
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from threading import Event
 
 from brain_tumor.serving.problems import Refused
 from brain_tumor.workers import cores
+
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
+_LARGE = 2**18  # bytes
+
+
+def steady_memory() -> None:
+    """Have the C library give the memory of large arrays back to the system at once, and share that of small ones.
+
+    By itself glibc raises what counts as large with each such array that is freed, up to 32 MB, and keeps memory for
+    each thread: what a server holds then creeps up with the mix of pictures (mallopt(3)). Another C library is left as
+    it is.
+    """
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        library.mallopt(_M_ARENA_MAX, 1)
 
 
 @dataclass(frozen=True)
