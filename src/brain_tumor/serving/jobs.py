@@ -14,19 +14,7 @@ from brain_tumor.workers import cores
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 _LARGE = 2**18  # bytes
-
-
-def steady_memory() -> None:
-    """Have the C library give the memory of large arrays back to the system at once, and share that of small ones.
-
-    By itself glibc raises what counts as large with each such array that is freed, up to 32 MB, and keeps memory for
-    each thread: what a server holds then creeps up with the mix of pictures (mallopt(3)). Another C library is left as
-    it is.
-    """
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        library.mallopt(_M_ARENA_MAX, 1)
+_EVERY = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -65,6 +53,7 @@ class Jobs:
         self._limits = limits
         self._pool, self._free = ThreadPoolExecutor(cores()), asyncio.Semaphore(limits.requests)
         self._waits: set[asyncio.Timeout] = set()  # of requests that upload, or wait for a core
+        self._memory = _Memory()
 
     async def start(self, warm: Callable[[], object]) -> None:
         """Call `warm` in each thread, then take requests."""
@@ -126,7 +115,10 @@ class Jobs:
                 return ended.is_set()
 
             loop.call_soon_threadsafe(started.set)
-            return work(given_up)
+            try:
+                return work(given_up)
+            finally:
+                self._memory.give_back()
 
         jobs.append(job := loop.run_in_executor(self._pool, run))
         try:
@@ -141,3 +133,25 @@ class Jobs:
             ended.set()
             if not started.is_set():
                 job.cancel()
+
+
+class _Memory:
+    """Keeps what the server holds from creeping up with the mix of pictures, where the C library is glibc.
+
+    By itself that raises what it counts as a large array with each one that is freed, up to 32 MB, has an arena for
+    each thread, and keeps pages between small pieces that are in use (mallopt(3), malloc_trim(3)).
+    """
+
+    def __init__(self) -> None:
+        self._trim, self._next = None, 0.0
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(None)
+            library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+            library.mallopt(_M_ARENA_MAX, 1)
+            self._trim = library.malloc_trim
+
+    def give_back(self) -> None:
+        """Give free pages back to the system, if it has been a while; takes some milliseconds."""
+        if self._trim and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _EVERY
+            self._trim(0)

@@ -33,7 +33,7 @@ from brain_tumor.serving.answers import Answer, File, GivenUp, answer
 from brain_tumor.serving.classifier import Classifier
 from brain_tumor.serving.connections import protocol
 from brain_tumor.serving.guard import ANYBODY, Access, Guard
-from brain_tumor.serving.jobs import Jobs, Limits, steady_memory
+from brain_tumor.serving.jobs import Jobs, Limits
 from brain_tumor.serving.output import as_json
 from brain_tumor.serving.problems import Refused, tell_problems
 from brain_tumor.serving.schema import Health, Model, Predictions, described, problems, upload
@@ -60,7 +60,6 @@ def serve(
         report: see `make_app`.
         access: who may ask.
     """
-    steady_memory()
     app = make_app(classifier, limits, report, access)
     config = uvicorn.Config(
         app,
