@@ -5,6 +5,7 @@ number of connections.
 """
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -57,6 +58,7 @@ class Connection(HttpToolsProtocol):
                 timer.cancel()
         self._deaf = True
         super().connection_lost(exc)
+        self.headers, self.scope = [], {}  # the connection may be known to others for a while
 
     @property
     def waiting_since(self) -> float | None:
@@ -157,7 +159,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._part == "header":  # and not a trailer, which would pass for a header that a proxy has checked
+        # Not a trailer, which would pass for a header that a proxy has checked; one too many is enough to refuse all.
+        if self._part == "header" and len(self.headers) <= _HEADERS:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -211,17 +214,24 @@ class Connection(HttpToolsProtocol):
 
 
 class _Transport:
-    """What uvicorn sees of a transport: to close it is up to the connection."""
+    """What uvicorn sees of a transport: to close it is up to the connection.
+
+    It does not keep the connection, whose memory would wait for the garbage collector otherwise.
+    """
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
-        self._transport, self._connection = transport, connection
-        self.close = connection.close
+        self._transport, self._connection = transport, weakref.ref(connection)
+
+    def close(self) -> None:
+        if connection := self._connection():
+            connection.close()
 
     def __getattr__(self, name: str):
         return getattr(self._transport, name)
 
     def is_closing(self) -> bool:
-        return self._connection.closing
+        connection = self._connection()
+        return connection is None or connection.closing
 
 
 def _too_large() -> tuple[int, str]:
