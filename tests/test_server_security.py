@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from conftest import ROOT
 from pages import opened, progress, served
@@ -193,6 +194,20 @@ def test_chunks_of_any_size_and_trailers(server):
 
 
 # --- limits of header and form
+
+
+def test_headers_that_are_refused_leave_no_memory_behind(server):
+    """10,000 short ones, within the limit of bytes; until the garbage collector comes they would be 1.5 MB each."""
+    process, request = psutil.Process(server.process.pid), b"GET / HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 10_000 + b"\r\n"
+
+    def refused(times: int) -> int:
+        for _ in range(times):
+            with connected(server, request) as connection:
+                assert statuses(ended(connection)) == [431]
+        return process.memory_info().rss
+
+    before = refused(20)
+    assert refused(100) - before < 30_000_000
 
 
 def test_limits_of_the_header(server):
