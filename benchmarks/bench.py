@@ -55,11 +55,17 @@ def measured(name: str, folder: Path) -> dict:
 
 def page(results: dict) -> str:
     """All rows as Markdown."""
-    lines = ["# Benchmarks", "", __doc__.splitlines()[0].replace("`make bench`", "Written by `make bench`"), ""]
-    lines += [
-        "Each figure is beside a limit or a rival that was measured in the same run; the ratio is ours to the other.",
-        "Where a target is missed, docs/performance.md says why.",
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`, which measures a section, and what stands beside its figures, in",
     ]
+    lines += [
+        "one run on the processor that is named there. The ratio is ours to the other. Where a target is missed,",
+        "docs/performance.md says why.",
+    ]
+    if missing := [name for name in BENCHMARKS if name not in results]:
+        lines += ["", f"Not measured yet: {', '.join(missing)}."]
     for name in BENCHMARKS:
         if name not in results:
             continue
