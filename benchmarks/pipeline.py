@@ -53,7 +53,9 @@ class Watch(threading.Thread):
 
     def _look(self, child: psutil.Process) -> None:
         try:
-            command, began = child.cmdline(), child.create_time()
+            command = child.cmdline()
+            # Both by the clock since the start of the machine, whose own time is known to the second only.
+            began = child.create_time() - psutil.boot_time()
             if len(command) < 2 or not command[1].startswith("stages/"):
                 return
             name = " ".join([Path(command[1]).stem, *(part for part in command[2:] if not part.startswith("--"))])
@@ -61,7 +63,7 @@ class Watch(threading.Thread):
         except (psutil.Error, OSError):  # it has ended
             return
         stage = self.stages.setdefault(name, Stage())
-        stage.seconds = time.time() - began
+        stage.seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - began
         peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM: 0")
         stage.peak = max(stage.peak, int(peak.split()[1]) / 1000)
 
