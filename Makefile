@@ -100,17 +100,19 @@ quick: $(VENV)/.locked git  ## the same for fold 0 only, as a DVC experiment (15
 # The main source alone: what one split or another does is not to be blurred by the others.
 SECOND ?= navoneel
 ALONE := --set-param 'run.folds=[0]' -S data.sources.$(SECOND).role=external
+# The stages whose scores these experiments show, and all that they need.
+SCORES := evaluate audit_model
 
 .PHONY: effect
 effect: $(VENV)/.locked git  ## effect of leakage on the score: fold 0 with three ways to split, as experiments (40 min)
-	@dvc exp run --name split-patient $(ALONE)
-	@dvc exp run --name split-random $(ALONE) -S split.strategy=random -S split.on_leak=report
-	@dvc exp run --name split-official $(ALONE) -S split.strategy=official -S split.on_leak=report
+	@dvc exp run --name split-patient $(ALONE) $(SCORES)
+	@dvc exp run --name split-random $(ALONE) -S split.strategy=random -S split.on_leak=report $(SCORES)
+	@dvc exp run --name split-official $(ALONE) -S split.strategy=official -S split.on_leak=report $(SCORES)
 	@dvc exp show --drop '.*' --keep 'Experiment|split.strategy|.*_test.macro_f1$$|.*official_(leaked|clean).accuracy$$'
 
 .PHONY: leave-out
 leave-out: $(VENV)/.locked git  ## score on a source that was never learned from, as an experiment (10 min): SECOND=navoneel
-	@dvc exp run --name leave-out $(ALONE)
+	@dvc exp run --name leave-out $(ALONE) $(SCORES)
 	@dvc exp show --drop '.*' --keep 'Experiment|.*$(SECOND)(_shared|_clean)?.(tumour.(roc_auc|sensitivity|specificity)|selective.missed)$$'
 
 # The best recipe of the project's own network; docs/recipe.md says how it was found.

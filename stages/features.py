@@ -4,18 +4,20 @@ import numpy as np
 from _stage import run
 
 from brain_tumor.files import replacing_folder
-from brain_tumor.networks.backbone import pooled_features, read_backbone
-from brain_tumor.networks.determinism import make_deterministic
-from brain_tumor.networks.trunks import trunk
+from brain_tumor.networks.backbone import read_backbone
 from brain_tumor.tables.store import Store
 
 
 def main(params, arguments):
-    make_deterministic(params.run.threads)
     if params.model.frozen < 1:
         features = np.empty((0, 2, 0), np.float32)
         print("the backbone is trained: no features to keep")
     else:
+        # TensorFlow takes four seconds to load.
+        from brain_tumor.networks.determinism import make_deterministic
+        from brain_tumor.networks.trunks import pooled_features, trunk
+
+        make_deterministic(params.run.threads)
         weights, _ = read_backbone("data/backbone")
         images, shape = Store("data/prepared").images, params.model.model_dump(include={"backbone", "width", "stride"})
         body = trunk(size=images.shape[1], weights=weights, **shape)

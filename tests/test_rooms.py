@@ -29,7 +29,11 @@ PLUMBING = {
     "workers",
 }
 LIGHT = ("imaging", "exported", "serving")
-WITHOUT_TENSORFLOW = ("download", "preprocess", "audit", "split", "validate", "evaluate", "audit_model", "report")
+# The stages of pre-trained weights load it where there are some, which the small run has not.
+WITHOUT_TENSORFLOW = (
+    *("download", "preprocess", "audit", "split", "backbone", "features"),
+    *("validate", "evaluate", "audit_model", "report"),
+)
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 # Stages of a `foreach` have their content below `do`.
 STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}

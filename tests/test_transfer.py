@@ -161,7 +161,7 @@ def test_the_head_on_features_is_the_whole_network(weights, stride, hidden):
     model = build(weights, 1.0, stride, hidden)
     trunk = trunks.trunk("mobilenet_v2", SIZE, width=4, stride=stride, weights=weights)
     images = np.random.default_rng(4).integers(0, 256, (6, SIZE, SIZE), np.uint8)
-    features = backbone.pooled_features(trunk, images, batch_size=4)
+    features = trunks.pooled_features(trunk, images, batch_size=4)
     head = classifier.head(model)
     assert head.count_params() == model.count_params() - trunk.count_params()
     for view, pixels in enumerate((images, images[:, :, ::-1])):

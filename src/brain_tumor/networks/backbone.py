@@ -1,16 +1,13 @@
-"""The pre-trained weights of a backbone as the stage `backbone` writes them, and the features they give."""
+"""The pre-trained weights of a backbone as the stage `backbone` writes them."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import layers
 
 from brain_tumor.files import write_json
-from brain_tumor.progress import bar
 
 
 def write_backbone(folder: Path, weights: Sequence[np.ndarray] | None, origin: dict) -> dict:
@@ -33,22 +30,3 @@ def read_backbone(folder: Path | str) -> tuple[list[np.ndarray] | None, str]:
         return None, ""
     with np.load(Path(folder) / "weights.npz") as stored:
         return [stored[f"arr_{i}"] for i in range(about["arrays"])], about["sha256"]
-
-
-def pooled_features(trunk: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Features of images and of their mirror images, averaged over the map.
-
-    Args:
-        trunk: from pixels to a (n, h, w, c) map.
-        images: (n, size, size) uint8, may be memory-mapped.
-        batch_size: images computed at once.
-
-    Returns:
-        (n, 2, c) float32.
-    """
-    pooled = keras.Model(trunk.input, layers.GlobalAveragePooling2D()(trunk.output))
-    parts = []
-    for start in bar(range(0, len(images), batch_size), desc="features", unit="batch"):
-        batch = images[start : start + batch_size, ..., None]
-        parts.append(np.stack([pooled.predict_on_batch(view) for view in (batch, batch[:, :, ::-1])], axis=1))
-    return np.concatenate(parts)

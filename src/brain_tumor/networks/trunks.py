@@ -1,4 +1,4 @@
-"""The trunks that a classifier can be built on: from pixels to a map of features, by the name of the backbone."""
+"""The trunks that a classifier can be built on, by the name of the backbone: from pixels to a map of features."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from brain_tumor.errors import PipelineError
 from brain_tumor.networks.applications import application_trunk, application_weights
 from brain_tumor.networks.compact import compact_trunk
 from brain_tumor.networks.efficientnet_lite import lite_trunk, lite_weights
+from brain_tumor.progress import bar
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,25 @@ def pretrained_weights(backbone: str, weights: str) -> tuple[list[np.ndarray], d
             f"model.weights received {weights!r}, {backbone} has no pre-trained weights: set it to none"
         )
     return known.weights(weights)
+
+
+def pooled_features(trunk: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Features of images and of their mirror images, averaged over the map.
+
+    Args:
+        trunk: from pixels to a (n, h, w, c) map.
+        images: (n, size, size) uint8, may be memory-mapped.
+        batch_size: images computed at once.
+
+    Returns:
+        (n, 2, c) float32.
+    """
+    pooled = keras.Model(trunk.input, layers.GlobalAveragePooling2D()(trunk.output))
+    parts = []
+    for start in bar(range(0, len(images), batch_size), desc="features", unit="batch"):
+        batch = images[start : start + batch_size, ..., None]
+        parts.append(np.stack([pooled.predict_on_batch(view) for view in (batch, batch[:, :, ::-1])], axis=1))
+    return np.concatenate(parts)
 
 
 def prepare_transfer(trunk: keras.Model, frozen: float) -> None:
