@@ -38,7 +38,8 @@ def measure(_: argparse.Namespace) -> list[Row]:
     own = time.perf_counter() - start
 
     start = time.perf_counter()
-    codes, draws = group_draws(groups)
+    codes, parts = group_draws(groups)
+    draws = np.concatenate(list(parts))
     rows = [np.flatnonzero(codes == code) for code in range(draws.shape[1])]
     scores = []
     for drawn in draws:

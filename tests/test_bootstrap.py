@@ -91,7 +91,8 @@ def detected(seed: int, patients: int = 40, digits: int = 1) -> tuple[np.ndarray
 
 def of_draws(truth, score, called, groups, resamples: int) -> dict[str, np.ndarray]:
     """The figures of each of the draws by scikit-learn, an image weighing as often as its group was drawn."""
-    codes, draws = group_draws(groups, resamples)
+    codes, parts = group_draws(groups, resamples)
+    draws = np.concatenate(list(parts))
     found = {"sensitivity": [], "specificity": [], "roc_auc": []}
     for counts in draws:
         weights = counts[codes]
@@ -102,6 +103,18 @@ def of_draws(truth, score, called, groups, resamples: int) -> dict[str, np.ndarr
         if weights[truth].any() and weights[~truth].any():
             found["roc_auc"].append(roc_auc_score(truth, score, sample_weight=weights))
     return {name: np.array(values) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("images", [3, 4_000, 1_100_000])
+def test_many_images_are_drawn_in_parts_that_decide_nothing(images):
+    groups = np.arange(images) // max(1, images // 300)
+    codes, parts = group_draws(groups, resamples=300)
+    parts = list(parts)
+    assert max(len(part) for part in parts) * images <= max(1_000_000, images)
+    number = groups[-1] + 1
+    at_once = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), size=300)
+    np.testing.assert_array_equal(np.concatenate(parts), at_once)
+    np.testing.assert_array_equal(codes, groups)
 
 
 @pytest.mark.parametrize("seed", range(4))

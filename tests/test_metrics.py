@@ -279,7 +279,8 @@ def test_kinds_of_tumour_are_told_apart_on_tumours_alone():
     assert (called == "healthy").any()  # missed tumours count
     assert got["n"] == rows.sum()
     assert got["macro_f1"] == pytest.approx(sk.f1_score(actual, called, **options), abs=1e-6)
-    codes, draws = group_draws(groups[rows])
+    codes, parts = group_draws(groups[rows])
+    draws = np.concatenate(list(parts))
     weights = draws[:, codes].astype(float)
     drawn = np.mean(
         [

@@ -10,6 +10,8 @@ from brain_tumor.metrics.bootstrap import interval
 from brain_tumor.prediction.tables import class_names, probabilities
 from brain_tumor.progress import bar
 
+_MOST_DRAWN = 10_000  # images a tree learns from: a forest takes no more memory and time for more
+
 
 def predict_from_traits(traits: pd.DataFrame, folds: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
     """Predict the class of every image of the training pool from traits of its file, in the pool's own folds.
@@ -31,7 +33,12 @@ def predict_from_traits(traits: pd.DataFrame, folds: pd.DataFrame, seed: int = 0
         for fold in sorted(table["fold"].unique()):
             test = table["fold"] == fold
             forest = RandomForestClassifier(
-                200, class_weight="balanced", min_samples_leaf=2, random_state=seed, n_jobs=-1
+                200,
+                max_samples=min(_MOST_DRAWN, (~test).sum()),
+                class_weight="balanced",
+                min_samples_leaf=2,
+                random_state=seed,
+                n_jobs=-1,
             )
             forest.fit(table.loc[~test, columns], table.loc[~test, "label"])
             predicted[test] = forest.predict(table.loc[test, columns])

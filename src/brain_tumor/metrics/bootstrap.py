@@ -4,14 +4,17 @@ Images of one patient are not independent, so an interval over images would be t
 instead (cluster bootstrap: Field and Welsh, J. R. Statist. Soc. B 69(3), 2007).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 RESAMPLES = 2000
 _SEED = 0
+_HELD = 1_000_000  # draws times images
 
 
-def group_draws(groups: np.ndarray, resamples: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
+def group_draws(groups: np.ndarray, resamples: int = RESAMPLES) -> tuple[np.ndarray, Iterator[np.ndarray]]:
     """Draw groups with replacement.
 
     Args:
@@ -19,11 +22,15 @@ def group_draws(groups: np.ndarray, resamples: int = RESAMPLES) -> tuple[np.ndar
         resamples: number of draws.
 
     Returns:
-        (n,) int, index of each image's group, and (resamples, groups) int, how often each group was drawn.
+        (n,) int, index of each image's group, and how often each group was drawn, (k, groups) int, as many draws at a
+        time as memory holds whatever n is. The draws do not depend on k.
     """
     codes, names = pd.factorize(np.asarray(groups))
-    random = np.random.default_rng(_SEED)
-    return codes, random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    random, size = np.random.default_rng(_SEED), max(1, _HELD // len(codes))
+    share = np.full(len(names), 1 / len(names))
+    return codes, (
+        random.multinomial(len(names), share, size=min(size, resamples - start)) for start in range(0, resamples, size)
+    )
 
 
 def interval(
@@ -56,9 +63,9 @@ def resampled_confusions(
 ) -> np.ndarray:
     """(resamples, classes, classes) confusion matrices, actual by predicted, of resampled groups."""
     codes, draws = group_draws(groups, resamples)
-    matrices = np.zeros((draws.shape[1], classes, classes))
+    matrices = np.zeros((codes.max() + 1, classes, classes))
     np.add.at(matrices, (codes, actual, predicted), 1)
-    return np.tensordot(draws, matrices, axes=1)
+    return np.concatenate([np.tensordot(part, matrices, axes=1) for part in draws])
 
 
 def confusion_scores(matrices: np.ndarray) -> dict[str, np.ndarray]:
@@ -87,7 +94,7 @@ def mean_interval(values: np.ndarray, groups: np.ndarray, resamples: int = RESAM
     """
     codes, draws = group_draws(groups, resamples)
     sums, images = np.bincount(codes, weights=values), np.bincount(codes)
-    return _bounds((draws @ sums) / (draws @ images))
+    return _bounds(np.concatenate([(part @ sums) / (part @ images) for part in draws]))
 
 
 def detection_interval(
@@ -104,25 +111,23 @@ def detection_interval(
     """
     codes, draws = group_draws(groups, resamples)
 
-    def share(rows: np.ndarray, hits: np.ndarray) -> np.ndarray:
-        counted = [np.bincount(codes[part], minlength=draws.shape[1]) for part in (rows, rows & hits)]
-        with np.errstate(invalid="ignore"):
-            return (draws @ counted[1]) / (draws @ counted[0])
+    def counts(rows: np.ndarray) -> np.ndarray:
+        return np.bincount(codes[rows], minlength=codes.max() + 1)
 
+    sides = [(counts(rows & hits), counts(rows)) for rows, hits in ((truth, called), (~truth, ~called))]
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)  # equal scores are one step of the curve
-    areas = []
-    for part in np.array_split(draws, max(1, len(truth) * resamples // 20_000_000)):
+    found = []
+    for part in draws:
         weights = part[:, codes[order]].astype(np.float64)
         positive, negative = (np.add.reduceat(weights * side[order], starts, axis=1) for side in (truth, ~truth))
         below = np.cumsum(negative, axis=1) - negative / 2
         with np.errstate(invalid="ignore"):
-            areas.append((positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1)))
-    return {
-        "sensitivity": _bounds(share(truth, called)),
-        "specificity": _bounds(share(~truth, ~called)),
-        "roc_auc": _bounds(np.concatenate(areas)),
-    }
+            shares = [(part @ hits) / (part @ rows) for hits, rows in sides]
+            area = (positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
+        found.append([*shares, area])
+    names = ("sensitivity", "specificity", "roc_auc")
+    return dict(zip(names, map(_bounds, np.concatenate(found, axis=1)), strict=True))
 
 
 def _bounds(values: np.ndarray) -> tuple[float, float]:
