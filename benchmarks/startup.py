@@ -1,6 +1,6 @@
 """How long a stage takes to begin, and how long `dvc repro` takes to see that nothing is to be done.
 
-    python benchmarks/startup.py [--rounds 7] [--json FILE]
+    python benchmarks/startup.py [--rounds 3] [--json FILE]
 
 Needs a finished run (`dvc repro`). The start of a stage is `python stages/<stage>.py --help`: interpreter, imports and
 the reading of its arguments. The rival of `dvc repro` is `dvc status` in a project of as many stages that have nothing
@@ -80,4 +80,4 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__, measure, rounds={"type": int, "default": 7}))
+    sys.exit(run(__doc__, measure, rounds={"type": int, "default": 3}))

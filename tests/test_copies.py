@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from numpy.lib.stride_tricks import sliding_window_view
 from planted import KINDS, plant
 from scan_tables import MAIN, NO_JOINS
 from settings import preprocessing
@@ -18,9 +19,9 @@ from settings import preprocessing
 from brain_tumor.audit import hashing
 from brain_tumor.audit.copies import COPY, COPY_COLUMNS, IDENTICAL, LOOK_ALIKE, find_copies
 from brain_tumor.audit.groups import PROVENANCE, group_table, merge_groups
-from brain_tumor.audit.matching import similarity
+from brain_tumor.audit.matching import register, similarity
 from brain_tumor.audit.reading import read_views
-from brain_tumor.audit.views import ORIENTATIONS, SIZE, Views, oriented, view
+from brain_tumor.audit.views import ORIENTATIONS, SIZE, Views, oriented, resized, view
 from brain_tumor.imaging.decoding import decode
 from brain_tumor.params import load_params
 from brain_tumor.prepare.preparing import prepare_images
@@ -302,10 +303,41 @@ def test_a_view_passes_over_borders_frames_and_brightness(scan):
 def test_similarity_knows_noise_from_another_slice(scan):
     other = draw_scan("glioma", plane="axial", patient=7, index=3, size=256, seed=1)[0]
     darker = (scan * 0.5 + 20).astype(np.uint8)
-    assert similarity(view(scan), view(scan)) == 1
-    assert similarity(view(scan), view(darker)) > 0.95
-    assert similarity(view(scan), view(other)) < 0.8
-    assert similarity(view(scan), np.zeros((SIZE, SIZE), np.uint8)) == -1
+    shown = np.stack([view(scan), view(darker), view(other), np.zeros((SIZE, SIZE), np.uint8)])
+    same, dark, neighbour, nothing = similarity(np.stack([view(scan)] * 4), shown)
+    assert same == 1 and dark > 0.95 and neighbour < 0.8 and nothing == -1
+
+
+def test_similarity_is_the_mean_of_local_correlations(scan):
+    """By NumPy's floating-point statistics of each window of 9 x 9 pixels."""
+    other = draw_scan("glioma", plane="axial", patient=7, index=1, size=256, seed=1)[0]
+    a, b = view(scan), view(other)
+    one, two = (sliding_window_view(x.astype(float), (9, 9)).reshape(-1, 81) for x in (a, b))
+    textured = (one.var(axis=1) > 36) & (two.var(axis=1) > 36)
+    saturated = [((x <= 1) | (x >= 254)).mean(axis=1) > 1 / 40 for x in (one, two)]
+    used = textured & ~saturated[0] & ~saturated[1]
+    assert 0.02 < used.mean() < textured.mean()
+    expected = np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(one[used], two[used], strict=True)])
+    assert similarity(a[None], b[None])[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_part_is_found_whatever_stands_beside_it(scan):
+    """Each view is the first one, cut, oriented and brightened; one is no part of it, and has no registration."""
+    whole, random = view(scan), np.random.default_rng(0)
+    edges = [(0, 128, 0, 128), (10, 120, 6, 126), (0, 116, 12, 128), (5, 123, 9, 119)]
+    shown = [
+        resized(oriented(whole, how)[top:bottom, left:right] // 2 + 60, SIZE)
+        for how, (left, right, top, bottom) in enumerate(edges)
+    ]
+    shown.append(random.integers(0, 256, (SIZE, SIZE), np.uint8))
+    # A window is given before orienting, so that of the whole picture is the same in all of them.
+    guesses = [(0, SIZE, 0, SIZE)] * 5
+    parts, correlations = register([whole] * 5, range(5), guesses, shown)
+    assert (correlations[:4] > 0.97).all() and correlations[4] < 0.3
+    assert (similarity(parts[:4], np.stack(shown[:4])) > 0.9).all()
+    for m in range(5):
+        part, correlation = register([whole], [m], guesses[:1], [shown[m]])
+        assert (part == parts[m]).all() and correlation == correlations[m]
 
 
 @pytest.mark.parametrize("value", [0, 255])

@@ -27,7 +27,6 @@ def in_order(
     *,
     load: Callable[[Item], Loaded],
     chunk: int,
-    threads: bool = True,
 ) -> Iterator[Result]:
     """Apply a function to chunks of items and yield its results in the order of the items.
 
@@ -40,7 +39,6 @@ def in_order(
         items: what to work on.
         load: makes of an item what `function` takes, such as the content of a file; always runs on this machine.
         chunk: number of items per call. For a cluster they are pickled; 50 ms of work are worth the way.
-        threads: whether several threads work on this machine. A function that holds Python's lock is not faster then.
 
     Raises:
         PipelineError: there is no cluster at the address, it is lost, or a worker has other versions.
@@ -48,12 +46,10 @@ def in_order(
     """
     remaining = iter(items)
     first = list(islice(remaining, 2))
-    remaining = chain(first, remaining)
-    address = os.environ.get(VARIABLE)
-    if len(first) < 2 or not (threads or address):
-        while part := list(islice(remaining, chunk)):
-            yield from function(map(load, part))
+    if len(first) < 2:
+        yield from function(map(load, first))
         return
+    remaining, address = chain(first, remaining), os.environ.get(VARIABLE)
     pending = deque()
     with _cluster(address, function) if address else _Cores(function) as place:
         while part := list(islice(remaining, chunk)):

@@ -6,8 +6,11 @@ within a small window (normalised cross-correlation; J. P. Lewis, Vision Interfa
 brightness and contrast do not affect it; saturated places are left out.
 
 The registration is a search in whole pixels, and the score is made of whole-number sums: it has the same bits on
-every processor.
+every processor. Many pairs are taken at a time, because the arrays of one are small beside the time of a call.
 """
+
+from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -20,7 +23,6 @@ _STEPS = 6
 _FIT = 48  # edge of the pictures that are registered, pixels
 _LARGEST_STEP = 8  # pixels per edge of the window
 
-_COMPARED = 128  # edge of the pictures whose detail is compared, pixels
 _NEIGHBOURHOOD = 9  # edge of the window of a local correlation, pixels
 _TEXTURE = 36  # variance of a window with texture, grey levels squared
 _LEAST_TEXTURE = 0.02  # share of the windows that must have it
@@ -29,76 +31,85 @@ _SATURATED = 1 / 40  # share of a window's pixels that may be black or white
 _INWARDS = (np.arange(_FIT) + 0.5) / _FIT
 
 
-def place_window(window: np.ndarray, orientation: int) -> np.ndarray:
+@lru_cache(None)  # of at most 8 orientations times the windows of `hashing.WINDOWS`
+def place_window(window: tuple[int, int, int, int], orientation: int) -> tuple[int, int, int, int]:
     """Where a window (left, right, top, bottom) of a view lies when the view is oriented."""
     left, right, top, bottom = window
     inside = np.zeros((SIZE, SIZE), bool)
     inside[top:bottom, left:right] = True
     rows, columns = (np.flatnonzero(oriented(inside, orientation).any(axis=axis)) for axis in (1, 0))
-    return np.array([columns[0], columns[-1] + 1, rows[0], rows[-1] + 1])
+    return int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
 
 
-def register(a: np.ndarray, orientation: int, window: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
-    """Find the part of a view that another view shows, starting from a guess.
+def register(
+    a: Sequence[np.ndarray], orientations: Sequence[int], windows: Sequence[np.ndarray], b: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the parts of views that other views show, starting from guesses.
 
     Gauss-Newton steps on the four edges of the part and on gain and offset of the intensities (Lucas and
     Kanade, IJCAI 1981), each rounded to whole pixels.
 
     Args:
-        a, b: (SIZE, SIZE) uint8 views.
-        orientation: in which `a` is like `b`.
-        window: (4,) int, first guess of the part of `a`: left, right, top, bottom, before orienting.
+        a, b: m views each, (SIZE, SIZE) uint8.
+        orientations: in which each of `a` is like its `b`.
+        windows: (4,) int each, first guess of the part of `a`: left, right, top, bottom, before orienting.
 
     Returns:
-        The part of `a` that shows what `b` shows as (SIZE, SIZE) uint8, and its correlation with `b`.
+        The parts of `a` that show what `b` shows, (m, SIZE, SIZE) uint8, and their correlations with `b`, (m,).
     """
-    canvas = cv2.copyMakeBorder(
-        np.ascontiguousarray(oriented(a, orientation)), *[_MARGIN] * 4, borderType=cv2.BORDER_REPLICATE
-    )
-    target = _smooth(resized(b, _FIT))
-    target -= target.mean()
-    edges, seen = place_window(window, orientation), set()
-    best_edges, best = edges, -1.0
+    canvases = [
+        cv2.copyMakeBorder(np.ascontiguousarray(oriented(each, how)), *[_MARGIN] * 4, borderType=cv2.BORDER_REPLICATE)
+        for each, how in zip(a, orientations, strict=True)
+    ]
+    target = _fitted(b)
+    target_power = (target * target).sum(axis=1)
+    edges = np.array([place_window(tuple(map(int, w)), how) for w, how in zip(windows, orientations, strict=True)])
+    best_edges, best = edges.copy(), np.full(len(edges), -1.0)
+    seen, active = [set() for _ in edges], np.arange(len(edges))
     for _ in range(_STEPS):
-        if (key := tuple(edges.tolist())) in seen:
+        active = active[[tuple(edges[m]) not in seen[m] for m in active]]
+        if not len(active):
             break
-        seen.add(key)
-        moving = _smooth(resized(_part(canvas, edges), _FIT))
-        moving -= moving.mean()
-        power, product = (moving * moving).sum(), (moving * target).sum()
-        correlation = product / np.sqrt(max(power * (target * target).sum(), 1e-9))
-        if correlation > best:
-            best_edges, best = edges, correlation
-        if product <= 0:
-            break
-        edges = _next_edges(edges, moving, target, product / power)
-    return resized(_part(canvas, best_edges), SIZE), float(best)
+        for m in active:
+            seen[m].add(tuple(edges[m]))
+        moving = _fitted([_part(canvases[m], edges[m]) for m in active])
+        power, product = (moving * moving).sum(axis=1), (moving * target[active]).sum(axis=1)
+        correlation = product / np.sqrt(np.maximum(power * target_power[active], 1e-9))
+        better = correlation > best[active]
+        best[active[better]], best_edges[active[better]] = correlation[better], edges[active[better]]
+        goes_on = product > 0
+        active, moving, gain = active[goes_on], moving[goes_on], product[goes_on] / power[goes_on]
+        edges[active] = _next_edges(edges[active], moving, target[active], gain)
+    parts = [resized(_part(canvas, found), SIZE) for canvas, found in zip(canvases, best_edges, strict=True)]
+    return np.stack(parts), best
 
 
-def similarity(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean local correlation of two registered pictures, -1 to 1, in steps of 0.0001.
+def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Mean local correlation of registered pictures, -1 to 1, in steps of 0.0001.
 
     Args:
-        a, b: (SIZE, SIZE) uint8.
+        a, b: (m, SIZE, SIZE) uint8.
 
     Returns:
-        The mean over the windows in which both have texture and are not saturated; -1 if there are too few.
+        (m,), the means over the windows in which both have texture and are not saturated; -1 if there are too few.
     """
-    a, b = resized(a, _COMPARED).astype(np.float64), resized(b, _COMPARED).astype(np.float64)
     n = _NEIGHBOURHOOD**2
-    # Whole numbers below 2 ** 53: exact in float64, in whatever order they are summed.
+    # Whole numbers below 2 ** 31.
     sum_a, sum_b = _sums(a), _sums(b)
-    power_a, power_b = n * _sums(a * a) - sum_a * sum_a, n * _sums(b * b) - sum_b * sum_b
-    product = n * _sums(a * b) - sum_a * sum_b
-    clipped = [_sums(((x <= 1) | (x >= 254)).astype(np.float64)) for x in (a, b)]
+    power_a, power_b = (n * _sums(_product(x, x)) - s * s for x, s in ((a, sum_a), (b, sum_b)))
+    product = n * _sums(_product(a, b)) - sum_a * sum_b
     usable = np.minimum(power_a, power_b) > _TEXTURE * n * n
-    clear = usable & (np.maximum(*clipped) <= _SATURATED * n)
-    if clear.sum() >= _LEAST_TEXTURE * usable.size:
-        usable = clear
-    if usable.sum() < _LEAST_TEXTURE * usable.size:
-        return -1.0
-    correlation = product[usable] / np.sqrt(power_a[usable] * power_b[usable])
-    return int(np.rint(correlation * 10_000).sum()) // len(correlation) / 10_000
+    clipped = np.maximum(*(_sums(np.uint8((x <= 1) | (x >= 254))) for x in (a, b)))
+    clear = usable & (clipped <= _SATURATED * n)
+    least = _LEAST_TEXTURE * usable[0].size
+    few = clear.sum(axis=(1, 2)) < least
+    clear[few] = usable[few]
+    scores = np.full(len(a), -1.0)
+    for m in np.flatnonzero(clear.sum(axis=(1, 2)) >= least):
+        found = clear[m]
+        spread = np.sqrt(power_a[m][found].astype(np.float64) * power_b[m][found])
+        scores[m] = int(np.rint(product[m][found] / spread * 10_000).sum()) // len(spread) / 10_000
+    return scores
 
 
 def _part(canvas: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -106,40 +117,47 @@ def _part(canvas: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return canvas[top:bottom, left:right]
 
 
-def _smooth(picture: np.ndarray) -> np.ndarray:
-    return cv2.blur(picture, (3, 3)).astype(np.float64)
+def _fitted(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """(m, _FIT * _FIT) float64, small and smooth, the mean of each taken off."""
+    small = np.stack([cv2.blur(resized(picture, _FIT), (3, 3)) for picture in pictures])
+    flat = small.reshape(len(small), -1).astype(np.float64)
+    return flat - flat.mean(axis=1, keepdims=True)
 
 
-def _next_edges(edges: np.ndarray, moving: np.ndarray, target: np.ndarray, gain: float) -> np.ndarray:
-    down, across = np.gradient(moving)
-    across *= gain * _FIT / (edges[1] - edges[0])
-    down *= gain * _FIT / (edges[3] - edges[2])
-    slopes = np.stack(
-        [
-            across * (1 - _INWARDS),
-            across * _INWARDS,
-            down * (1 - _INWARDS)[:, None],
-            down * _INWARDS[:, None],
-            moving,
-            np.ones_like(moving),
-        ]
-    ).reshape(6, -1)
-    normal = slopes @ slopes.T
-    normal[np.diag_indices(6)] = normal.diagonal() * 1.01 + 1e-6
-    change = np.linalg.solve(normal, slopes @ (target - gain * moving).ravel())[:4]
-    left, right, top, bottom = edges + np.rint(change.clip(-_LARGEST_STEP, _LARGEST_STEP)).astype(int)
+def _next_edges(edges: np.ndarray, moving: np.ndarray, target: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    left, right, top, bottom = edges.T
+    down, across = np.gradient(moving.reshape(-1, _FIT, _FIT), axis=(1, 2))
+    across *= (gain * _FIT / (right - left))[:, None, None]
+    down *= (gain * _FIT / (bottom - top))[:, None, None]
+    slopes = np.empty((len(edges), 6, _FIT, _FIT))
+    slopes[:, 0], slopes[:, 1] = across * (1 - _INWARDS), across * _INWARDS
+    slopes[:, 2], slopes[:, 3] = down * (1 - _INWARDS)[:, None], down * _INWARDS[:, None]
+    slopes[:, 4], slopes[:, 5] = moving.reshape(-1, _FIT, _FIT), 1
+    slopes = slopes.reshape(len(edges), 6, _FIT * _FIT)
+    normal = slopes @ slopes.transpose(0, 2, 1)
+    diagonal = np.arange(6)
+    normal[:, diagonal, diagonal] = normal[:, diagonal, diagonal] * 1.01 + 1e-6
+    change = np.linalg.solve(normal, slopes @ (target - gain[:, None] * moving)[:, :, None])[:, :4, 0]
+    left, right, top, bottom = (edges + np.rint(change.clip(-_LARGEST_STEP, _LARGEST_STEP)).astype(int)).T
     limit = SIZE - _NARROWEST
-    return np.array(
+    return np.stack(
         [
             np.clip(left, -_MARGIN, limit // 2),
             np.clip(right, SIZE - limit // 2, SIZE + _MARGIN),
             np.clip(top, -_MARGIN, limit // 2),
             np.clip(bottom, SIZE - limit // 2, SIZE + _MARGIN),
-        ]
+        ],
+        axis=1,
     )
 
 
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.multiply(a, b, dtype=np.uint16)
+
+
 def _sums(x: np.ndarray) -> np.ndarray:
-    """Sums over all windows that lie inside."""
-    edge = _NEIGHBOURHOOD // 2
-    return cv2.boxFilter(x, -1, (_NEIGHBOURHOOD, _NEIGHBOURHOOD), normalize=False)[edge:-edge, edge:-edge]
+    """Sums over all windows that lie inside: (m, h, w) uint8 or uint16 -> (m, h - 8, w - 8) int32."""
+    edge, (m, height, width) = _NEIGHBOURHOOD // 2, x.shape
+    # As one tall picture: the windows that reach into the next one are cut off.
+    sums = cv2.boxFilter(x.reshape(-1, width), cv2.CV_32S, (_NEIGHBOURHOOD, _NEIGHBOURHOOD), normalize=False)
+    return sums.reshape(m, height, width)[:, edge:-edge, edge:-edge]
