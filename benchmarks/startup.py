@@ -56,10 +56,8 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
     for path in scripts:
         command = [sys.executable, "-c", _USES_TENSORFLOW, str(path)]
         heavy = subprocess.run(command, cwd=ROOT, **_QUIET).returncode
-        limit = {} if heavy else {"most": 1}
-        rows.append(
-            Row(f"start of stage {path.stem}", starts[path.stem], "s", "limit", None if heavy else _LIMIT, **limit)
-        )
+        limit = ("", None, None) if heavy else ("limit", _LIMIT, 1)
+        rows.append(Row(f"start of stage {path.stem}", starts[path.stem], "s", *limit[:2], most=limit[2]))
     listed = subprocess.run(
         [Path(sys.executable).with_name("dvc"), "stage", "list", "--name-only"],
         cwd=ROOT,
