@@ -10,7 +10,6 @@ Recall is the share of these that become candidates. --exhaustive compares all h
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -18,10 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
+from memory import peak_memory  # noqa: E402
 from rows import Row, run  # noqa: E402
 
 from brain_tumor.audit import hashing  # noqa: E402
@@ -94,8 +94,7 @@ def measured(*arguments, exhaustive: bool) -> tuple[float, float, int, float]:
     if exhaustive:
         hashing.EXHAUSTIVE = sys.maxsize
     found = searched(*arguments)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return *found, peak / (1 << 20 if sys.platform == "linux" else 1 << 30)
+    return *found, peak_memory() / (1 << 30)
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:

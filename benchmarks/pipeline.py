@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
+from memory import peak_memory  # noqa: E402
 from scratch import environment, scratch_copy  # noqa: E402
 
 DVC = "DVC itself"
@@ -59,13 +60,12 @@ class Watch(threading.Thread):
             if len(command) < 2 or not command[1].startswith("stages/"):
                 return
             name = " ".join([Path(command[1]).stem, *(part for part in command[2:] if not part.startswith("--"))])
-            status = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii", errors="replace")
+            peak = peak_memory(child.pid) / 1e6
         except (psutil.Error, OSError):  # it has ended
             return
         stage = self.stages.setdefault(name, Stage())
         stage.seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - began
-        peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM: 0")
-        stage.peak = max(stage.peak, int(peak.split()[1]) / 1000)
+        stage.peak = max(stage.peak, peak)
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, dict[str, Stage]]:

@@ -6,6 +6,7 @@ import sys
 import pytest
 from bench import BENCHMARKS, RESULTS, page
 from conftest import ROOT, run
+from memory import peak_memory
 from rows import Row, in_words
 
 
@@ -33,6 +34,15 @@ def test_the_page_shows_the_results():
     assert RESULTS.with_suffix(".md").read_text(encoding="utf-8") == page(results)
     for command in BENCHMARKS.values():
         assert (ROOT / "benchmarks" / command[0]).is_file()
+
+
+def test_the_memory_of_a_process_is_its_own():
+    child = "from memory import peak_memory; print(peak_memory())"
+    parent = f"large = b'x' * 300_000_000; {child}; import subprocess, sys; "
+    parent += f"subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    large, small = map(int, run(sys.executable, "-u", "-c", parent, cwd=ROOT / "tools").stdout.split())
+    assert small < 100_000_000 < 300_000_000 < large < 400_000_000
+    assert peak_memory() > small  # of this process, which has loaded pytest and more
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from scratch import environment, scratch_copy
 
 import brain_tumor
 from brain_tumor.cluster import versions
+from brain_tumor.errors import PipelineError
 from brain_tumor.imaging.decoding import decode
 from brain_tumor.workers import VARIABLE, cores, in_order
 
@@ -330,6 +331,21 @@ def test_an_error_of_the_function_is_raised_as_on_this_machine(place):
     assert [next(done), next(done)] == [1, 2]
     with pytest.raises(ValueError, match=re.escape("invalid literal for int() with base 10: 'x'")):
         list(done)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_scheduler_that_is_lost_between_two_chunks(tmp_path, monkeypatch, closed):
+    monkeypatch.setattr("brain_tumor.cluster.Client", partial(Client, timeout=1))  # after which it gives up, and closes
+    with scheduler(tmp_path) as address, Client(address, set_as_default=False) as client:
+        monkeypatch.setenv(VARIABLE, address)
+        loads = itertools.count()
+        with worker(tmp_path, client, "alone"):
+            done = in_order(partial(map, abs), itertools.count(), load=lambda item: next(loads) and item, chunk=1)
+            next(done)
+    if closed:
+        time.sleep(3)
+    with pytest.raises(PipelineError, match=f"expected a Dask scheduler at {address} .*: the connection was lost"):
+        list(itertools.islice(done, 100))
 
 
 def test_dask_is_not_imported_without_the_variable(scans, tmp_path):

@@ -76,7 +76,9 @@ class Cluster:
 
     def submit(self, part: Iterator) -> Future:
         """Send loaded items."""
-        return self._client.submit(operator.call, self._function, pickle.dumps(list(part)), pure=False)
+        content = pickle.dumps(list(part))
+        with self._connected():
+            return self._client.submit(operator.call, self._function, content, pure=False)
 
     def result(self, waiting: Future) -> list:
         """Wait for the results of what was submitted."""
@@ -102,17 +104,13 @@ class Cluster:
         return True
 
     def _count(self) -> int:
-        try:
+        with self._connected():
             return sum(self._client.nthreads().values())
-        except OSError as error:
-            raise self._lost(error) from error
 
     def _check(self) -> None:
         """Raise a PipelineError if a worker that is there has other versions than this process."""
-        try:
+        with self._connected():
             every = self._client.run(versions, on_error="return")
-        except OSError as error:
-            raise self._lost(error) from error
         for worker, found in every.items():
             if isinstance(found, OSError):  # it was lost meanwhile
                 continue
@@ -122,6 +120,15 @@ class Cluster:
                     f"used ({found}): install it there and start the worker again"
                 )
             _expect(versions(), found, worker)
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a client that gave up the connection raises whatever it comes upon
+            if isinstance(error, OSError) or self._client.status in ("closing", "closed"):
+                raise self._lost("the connection was lost") from error
+            raise
 
     @contextmanager
     def _in_one_line(self) -> Iterator[None]:

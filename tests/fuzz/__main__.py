@@ -10,7 +10,6 @@ what covers more, up to 32 kB a target. --replay only runs the corpus, once, and
 
 import argparse
 import re
-import resource
 import shlex
 import shutil
 import subprocess
@@ -23,7 +22,10 @@ from pathlib import Path
 from random import Random
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "src")]
+sys.path[:0] = [str(HERE), str(HERE.parent), *(str(HERE.parents[1] / name) for name in ("src", "tools"))]
+
+from memory import peak_memory  # noqa: E402
+
 GOLDEN = HERE.parent / "golden" / "fuzz"
 SECONDS = 2.0  # of the processor for one input of some kB
 MEMORY_MB = 2048
@@ -40,7 +42,7 @@ def bounded(run: Callable[[bytes], None]) -> Callable[[bytes], None]:
         run(data)
         taken = time.process_time() - start
         assert taken <= SECONDS, f"{taken:.1f} s of processor time for {len(data)} bytes"
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # libFuzzer itself only looks once a second
+        peak = peak_memory() >> 20  # libFuzzer itself only looks once a second
         assert peak <= MEMORY_MB, f"{peak} MB of memory for {len(data)} bytes"
 
     return bounded_run
