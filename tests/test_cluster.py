@@ -34,6 +34,8 @@ MORE = {
     "phantoms": SMALL["phantoms"] | {"patients": 9, "slices": 3},
     "audit": SMALL["audit"] | {"crops": False, "hash_distance": 80, "candidates": 10},
 }
+# Dask's own time to connect, and to connect again, is half a minute.
+IMPATIENT = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"}
 STAGES = {"preprocess": ("data/prepared", "data/external"), "audit": ("data/audit", "metrics")}
 
 
@@ -281,15 +283,14 @@ def test_a_scheduler_without_workers_is_waited_for_and_late_ones_are_checked(sca
 
 def test_a_scheduler_that_is_lost(scans, tmp_path):
     with scheduler(tmp_path) as address, Client(address, set_as_default=False) as client:
-        process = started(prediction(scans), tmp_path, address)
+        process = started(prediction(scans), tmp_path, address, **IMPATIENT)
         until(lambda: client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)), "tasks")
     refused(process, address, VARIABLE, "connection was lost", "dask scheduler")
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", "tls://127.0.0.1:9", "udp://127.0.0.1:9"])
 def test_a_scheduler_that_is_not_there(scans, tmp_path, address):
-    variables = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"}
-    refused(started(prediction(scans), tmp_path, address, **variables), address, VARIABLE, "dask scheduler")
+    refused(started(prediction(scans), tmp_path, address, **IMPATIENT), address, VARIABLE, "dask scheduler")
 
 
 def test_without_the_package_it_says_what_to_install(scans, tmp_path):
