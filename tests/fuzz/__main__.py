@@ -10,6 +10,7 @@ what covers more, up to 32 kB a target. --replay only runs the corpus, once, and
 
 import argparse
 import re
+import resource
 import shlex
 import shutil
 import subprocess
