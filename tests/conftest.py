@@ -28,13 +28,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what `make test-fast` leaves out; a test without such a fixture marks itself. Leave walk-throughs apart."""
+    """Mark what `make test-fast` leaves out; a test without such a fixture marks itself. Leave walk-throughs apart.
+
+    What may take longest comes first, so that at the end all processes have something left to do.
+    """
     apart = [item for item in items if bool(item.get_closest_marker("docs")) != config.getoption("--docs")]
     config.hook.pytest_deselected(items=apart)
     items[:] = [item for item in items if item not in apart]
     for item in items:
         if _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: -_longest(item))
+
+
+def _longest(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return mark.args[0] if mark else 300
 
 
 def run(

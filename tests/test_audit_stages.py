@@ -84,6 +84,7 @@ def test_any_folder_of_classes_is_audited_and_split(project, tmp_path, folders, 
     assert (table[table["fold"] != ""].groupby("group")["fold"].nunique() == 1).all()
 
 
+@pytest.mark.timeout(600)
 def test_a_whole_run_on_a_set_without_a_published_test(project, tmp_path):
     draw_folder(tmp_path / "scans", ["."], ["left", "right"], patients=12)
     only(
