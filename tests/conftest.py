@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from ruamel.yaml import YAML
 from scratch import environment, scratch_copy
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A shell's background job ignores Ctrl-C, and so would all programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # As little as shows every stage.
 SMALL = YAML(typ="safe").load(ROOT / "tests" / "small.yaml")

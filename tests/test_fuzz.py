@@ -49,7 +49,8 @@ def test_the_fuzzer_finds_a_parser_that_fails(tmp_path):
     for path, place in ((source, library), (ROOT / "tests" / "fuzz", tmp_path / "tests" / "fuzz")):
         run("cp", "-r", str(path), str(place), cwd=tmp_path)
     (tmp_path / "tests" / "golden" / "fuzz" / "text").mkdir(parents=True)
-    for name in ("params.yaml", "tests/scan_files.py"):
+    for name in ("params.yaml", "tests/scan_files.py", "tools/memory.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     reader = library / "source" / "manifest.py"
     reader.write_text(reader.read_text().replace("except UnicodeDecodeError", "except FileNotFoundError"))
