@@ -43,7 +43,7 @@ demo: $(VENV)/.locked  ## run the whole pipeline on simulated scans, into .demo 
 ##@ Develop
 
 .PHONY: test
-test: $(VENV)/.docs  ## run the tests (42 min)
+test: $(VENV)/.docs  ## run the tests (45 min)
 	@python -m pytest -q --numprocesses=auto --dist=worksteal
 
 .PHONY: test-fast

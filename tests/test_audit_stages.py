@@ -94,7 +94,7 @@ def test_a_whole_run_on_a_set_without_a_published_test(project, tmp_path):
         audit={"patients": None},
         run={"folds": [0, 1]},
         train={"epochs": 1},
-        predict={"controls": False, "flips": False},
+        predict={"controls": False},
     )
     run_stages(project, "own", *STAGES, "backbone", "features")
     for fold in (0, 1):

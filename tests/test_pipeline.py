@@ -88,6 +88,7 @@ def test_nothing_tracked_tells_where_or_when_it_was_made(small_run):
     ("key", "value", "expected"),
     [
         ("model.frozen", 0.0, set()),
+        ("predict.flips", False, JUDGED),
         ("evaluate.min_class_images", 2, {"validate", "evaluate", "audit_model", "export", "report"}),
         ("evaluate.searched_folds", [1], {"evaluate", "report"}),
         ("run.folds", [0, 1], {"train@1", "final"} | JUDGED),
@@ -105,7 +106,6 @@ def test_a_change_reruns_what_follows_from_it(small_clone, key, value, expected)
     ("key", "value", "expected"),
     [
         ("train.repeats", 2, TRAINED),
-        ("predict.flips", False, {"predict@validation", "predict@test", "served", "novelty", "export"}),
         ("train.patience", 0, TRAINED | {"validate"}),
         ("train.augment.sequence", 0.3, TRAINED),
         ("evaluate.target_miss", 0.3, {"served", "evaluate"}),

@@ -33,17 +33,17 @@ def test_the_score_of_each_epoch_is_read_from_what_a_training_prints(capsys):
 def test_trials_are_experiments_and_the_study_goes_on(small_clone):
     (small_clone / "space.yaml").write_text(SPACE)
     before = {path: (small_clone / path).read_bytes() for path in ("params.yaml", "dvc.lock", "metrics/test.json")}
-    for _ in range(2):
-        command = ["tools/sweep.py", "--trials", "1", "--space", "space.yaml"]
+    for trials in (2, 1):
+        command = ["tools/sweep.py", "--trials", str(trials), "--space", "space.yaml"]
         done = run(sys.executable, *command, cwd=small_clone)
     assert {path: (small_clone / path).read_bytes() for path in before} == before
     study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{small_clone / 'sweep.db'}")
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
     shown = json.loads(run("dvc", "exp", "show", "--json", cwd=small_clone).stdout)
     experiments = {
         rev["name"]: rev["data"] for base in shown for exp in base["experiments"] or [] for rev in exp["revs"]
     }
-    assert set(experiments) == {"sweep-0", "sweep-1"}
+    assert set(experiments) == {"sweep-0", "sweep-1", "sweep-2"}
     for trial in study.trials:
         data = experiments[f"sweep-{trial.number}"]
         assert data["metrics"]["metrics/validation.json"]["data"]["macro_f1"] == trial.value
